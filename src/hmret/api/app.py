@@ -82,7 +82,7 @@ def make_app(
 
     Args:
         retention: the engine.
-        read_only: leave out every call that changes or promises something.
+        read_only: omit every call that changes or promises something.
         host_names: accept only requests to one of these names or to a numeric address; None: accept all.
         heartbeat_seconds: how often an event stream sends a keep-alive.
     """
@@ -176,7 +176,9 @@ class _Calls:
             with anyio.fail_after(_ANSWER_SECONDS):
                 await self._retention.wait_answer()
         except TimeoutError:
-            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "no-answer", "the engine does not answer") from None
+            raise Problem(
+                HTTPStatus.SERVICE_UNAVAILABLE, "no-answer", "the engine is not responding"
+            ) from None
         return _json(structs.HealthDocument())
 
     async def readyz(self, request: Request) -> Response:
@@ -352,7 +354,7 @@ class _Calls:
     async def _place_to_plan(self) -> AsyncIterator[None]:
         """Limit how many plans are made at once; a few more requests may wait."""
         if self._planners >= _PLANS + _PLANS_WAITING:
-            detail = "too many plans are asked for at once"
+            detail = "too many concurrent requests for plans"
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "busy", detail, {"retry-after": "5"})
         self._planners += 1
         try:

@@ -57,7 +57,7 @@ class _EngineCollector(Collector):
         yield _by_label(
             CounterMetricFamily,
             "hmret_timers_stopped",
-            "Running timers that sweeps have stopped because the operator's patterns let their images not go.",
+            "Running timers that sweeps have stopped because the operator's patterns exclude their images.",
             "reason",
             {reason.value: count for reason, count in counters.stopped_timers.items()},
         )
@@ -65,23 +65,23 @@ class _EngineCollector(Collector):
         yield _by_label(
             GaugeMetricFamily,
             "hmret_suspended",
-            "Whether deletion is suspended for this cause, as the last sweep found it (0 or 1).",
+            "Whether the last sweep found deletion suspended for this cause (0 or 1).",
             "cause",
             {cause.value: float(cause in counters.suspended) for cause in Cause},
         )
         yield GaugeMetricFamily(
             "hmret_trash_bytes",
-            "Blocks, in bytes, that had left the cache and were not freed yet when the last sweep had ended.",
+            "Allocated size in bytes of what had left the cache but was not freed yet at the end of the last sweep.",
             value=counters.trash_bytes,
         )
         yield GaugeMetricFamily(
             "hmret_quarantined_images",
-            "Deleted images that can be brought back.",
+            "Deleted images that can be restored.",
             value=counters.quarantined_images,
         )
         yield GaugeMetricFamily(
             "hmret_quarantined_bytes",
-            "Blocks, in bytes, that come free when those go for good.",
+            "Allocated size in bytes that is freed when those are erased.",
             value=counters.quarantined_bytes,
         )
         statistics = self.retention.statistics()
@@ -91,7 +91,7 @@ class _EngineCollector(Collector):
         yield _by_label(
             GaugeMetricFamily,
             "hmret_mailbox_messages",
-            "Messages that wait in the mailbox of each actor.",
+            "Messages waiting in the mailbox of each actor.",
             "actor",
             statistics.waiting,
         )
@@ -105,7 +105,7 @@ def _hypemans(counters: Counters) -> Iterator[Metric]:
     yield _by_label(
         CounterMetricFamily,
         f"{_HYPEMAN}_sweeps",
-        "Sweeps, by whether they were carried out to their end.",
+        "Sweeps, by whether they completed.",
         "status",
         {status: sum(durations.counts) for status, durations in counters.sweeps.items()},
     )
@@ -118,13 +118,13 @@ def _hypemans(counters: Counters) -> Iterator[Metric]:
     yield _by_label(
         CounterMetricFamily,
         f"{_HYPEMAN}_deletes",
-        "Deletions tried, by what came of them; not_found: somebody else had deleted the image before.",
+        "Deletion attempts by outcome; not_found: something else had already deleted the image.",
         "status",
         counters.deletes,
     )
     yield CounterMetricFamily(
         f"{_HYPEMAN}_stale_references",
-        "References to images that are not here, counted anew by each sweep.",
+        "References to images that are not in the cache, counted again by each sweep.",
         value=counters.stale_references,
     )
     outlook = counters.outlook
@@ -132,7 +132,7 @@ def _hypemans(counters: Counters) -> Iterator[Metric]:
         yield _by_label(
             GaugeMetricFamily,
             f"{_HYPEMAN}_pending_images",
-            "Images with a timer, and those of them whose timer has run out.",
+            "Images with a timer, and those whose timer has expired.",
             "state",
             {"tracked": outlook.tracked, "expired": outlook.overdue},
         )
@@ -142,12 +142,14 @@ def _deletions(counters: Counters) -> Iterator[Metric]:
     yield _by_label(
         CounterMetricFamily,
         "hmret_deletes",
-        "Images that left the cache, by why; recovered: an earlier run was cut off while it deleted them.",
+        "Images removed from the cache, by reason; recovered: an earlier run was interrupted while deleting them.",
         "reason",
         counters.deleted,
     )
     yield CounterMetricFamily(
-        "hmret_deleted_bytes", "Blocks, in bytes, that deletions have freed.", value=counters.deleted_bytes
+        "hmret_deleted_bytes",
+        "Allocated size in bytes that deletions have freed.",
+        value=counters.deleted_bytes,
     )
 
 
@@ -156,12 +158,10 @@ def _outlook(outlook: Outlook | None) -> Iterator[Metric]:
     if outlook is None:
         return
     labels = ("action", "reason")
-    images = GaugeMetricFamily(
-        "hmret_images", "Images in the cache, by what becomes of them and why.", labels=labels
-    )
+    images = GaugeMetricFamily("hmret_images", "Images in the cache, by action and reason.", labels=labels)
     disks = GaugeMetricFamily(
         "hmret_image_bytes",
-        "Blocks, in bytes, of the disks of these images; one that several images share counts once.",
+        "Allocated size in bytes of the disks of these images; a disk shared by several images counts once.",
         labels=labels,
     )
     for reason, action in ACTIONS.items():
@@ -173,7 +173,7 @@ def _outlook(outlook: Outlook | None) -> Iterator[Metric]:
     yield _by_label(
         GaugeMetricFamily,
         "hmret_reclaimable_bytes",
-        "Blocks, in bytes, that fall due within this time, if nothing is used meanwhile; what is overdue included.",
+        "Allocated size in bytes of images that expire within this time if not used, including overdue ones.",
         "within",
         {name: outlook.within[name] for name in HORIZONS},
     )
@@ -185,27 +185,27 @@ def _limits(statistics: Statistics) -> Iterator[Metric]:
     if statistics.disk_used_ratio is not None:
         yield GaugeMetricFamily(
             "hmret_disk_used_ratio",
-            "Share of the file system of the images that is in use, whether or not a limit is set.",
+            "Used share of the images' file system, whether or not a limit is set.",
             value=statistics.disk_used_ratio,
         )
     yield GaugeMetricFamily(
         "hmret_disk_pressure",
-        "Whether images go early because the disk is too full (0 or 1).",
+        "Whether images are deleted early because the disk is too full (0 or 1).",
         value=float(disk is not None and disk.is_pressed),
     )
     yield GaugeMetricFamily(
         "hmret_disk_shortfall_bytes",
-        "By how much the low mark is out of reach, whatever goes; 0: it is not.",
+        "By how many bytes the low mark is missed even if every eligible image is deleted; 0: it is in reach.",
         value=statistics.disk_shortfall_bytes,
     )
     yield GaugeMetricFamily(
         "hmret_brake_images",
-        "Expired images that the brake holds, because they are too many at once.",
+        "Expired images that the brake holds because too many expired at once.",
         value=0 if braking is None or braking.is_released else braking.expired,
     )
     yield GaugeMetricFamily(
         "hmret_held_back_images",
-        "Images whose window has passed and that stay because their disks were read, look after look.",
+        "Images that are kept beyond their window because their disks keep being read.",
         value=statistics.held_back_images,
     )
 
@@ -218,12 +218,12 @@ def _settings(config: RetentionConfig, counters: Counters, disk: DiskUsage | Non
         ("enabled", "Whether retention is on: images are marked and deleted (0 or 1).", config.active),
         (
             "config_last_reload_successful",
-            "Whether the settings that were read last are in force (0 or 1).",
+            "Whether the most recently read settings are in force (0 or 1).",
             counters.reload_succeeded,
         ),
         (
             "config_last_reload_success_timestamp_seconds",
-            "Since when the settings in force are, in seconds since the epoch.",
+            "When the current settings came into force, in seconds since the epoch.",
             (counters.settings_since_ns or 0) / SECOND,
         ),
         (
@@ -233,23 +233,23 @@ def _settings(config: RetentionConfig, counters: Counters, disk: DiskUsage | Non
         ),
         (
             "disk_high_watermark_ratio",
-            "Share of the file system in use above which images go early; 0: off.",
+            "Used share of the file system above which images are deleted early; 0: off.",
             limits.high_watermark,
         ),
-        ("disk_low_watermark_ratio", "Share in use down to which they then go; 0: off.", limits.low),
+        ("disk_low_watermark_ratio", "Used share at which that stops; 0: off.", limits.low),
         (
             "disk_max_used_bytes",
-            "The most that the disks of the cache may occupy; 0: no limit.",
+            "Maximum size of the cache's disks; 0: no limit.",
             limits.max_used_bytes(total_bytes),
         ),
         (
             "max_deletes_per_sweep",
-            "The most images that one sweep deletes; 0: no limit.",
+            "Maximum number of images that one sweep deletes; 0: no limit.",
             config.max_deletes_per_sweep,
         ),
         (
             "max_bytes_per_sweep",
-            "The most bytes of images that one sweep deletes; 0: no limit.",
+            "Maximum bytes of images that one sweep deletes; 0: no limit.",
             config.max_bytes_per_sweep,
         ),
     ):
@@ -261,7 +261,7 @@ def _liveness(counters: Counters) -> Iterator[Metric]:
     if last_ns is not None:
         yield GaugeMetricFamily(
             "hmret_last_success_timestamp_seconds",
-            "When the last sweep that was carried out to its end has ended, in seconds since the epoch.",
+            "When the last completed sweep ended, in seconds since the epoch.",
             value=last_ns / SECOND,
         )
     yield HistogramMetricFamily(
@@ -274,7 +274,7 @@ def _liveness(counters: Counters) -> Iterator[Metric]:
 
 def _build() -> Metric:
     build = GaugeMetricFamily(
-        "hmret_build_info", "What runs here; always 1.", labels=("version", "python_version")
+        "hmret_build_info", "The running version; always 1.", labels=("version", "python_version")
     )
     build.add_metric((_version(), platform.python_version()), 1)
     return build

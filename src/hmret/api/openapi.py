@@ -37,7 +37,7 @@ def openapi_document(version: str) -> Described:
         "info": {
             "title": "hmret control API",
             "version": version,
-            "description": "What a running retention engine is asked and told, over its control socket.",
+            "description": "Queries and commands of a running retention engine, over its control socket.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "paths": _paths(),
@@ -60,7 +60,7 @@ def _schemas() -> Described:
 
 
 def _require_all(schema: Described) -> None:
-    """Mark fields with defaults as required: defaults are for decoding old engines, this one writes every field."""
+    """Mark fields with defaults as required: defaults are for decoding from old engines; this one writes every field."""
     properties: Mapping[str, Described] = schema["properties"]
     schema["required"] = [
         name for name, field in properties.items() if name in schema["required"] or "default" in field
@@ -80,26 +80,26 @@ def _paths() -> Described:
 def _reads() -> Described:
     return {
         "GET /": _call("page", "The page", {"200": _given(kind="text/html")}),
-        "GET /healthz": _call("healthz", "Whether the engine answers", _answers("Health", 503)),
+        "GET /healthz": _call("healthz", "Whether the engine responds", _answers("Health", 503)),
         "GET /readyz": _call("readyz", "Whether images can be marked used", _answers("Health", 503)),
-        "GET /metrics": _call("metrics", "Numbers for Prometheus", {"200": _given(kind="text/plain")}),
+        "GET /metrics": _call("metrics", "Metrics for Prometheus", {"200": _given(kind="text/plain")}),
         "GET /openapi.json": _call(
             "openapi", "This document", {"200": _given({"type": "object"}, words="OpenAPI 3.1")}
         ),
-        "GET /v1/status": _call("status", "The state of the engine", _answers("Status")),
+        "GET /v1/status": _call("status", "The status of the engine", _answers("Status")),
         "GET /v1/forecast": _call(
             "forecast",
-            "What the cache holds and what falls due when",
+            "What the cache holds and when it expires",
             _answers("Forecast", 422, 503),
-            _query("days", _up_to(MOST_DAYS), f"How many UTC days; default: {DAYS}."),
+            _query("days", _up_to(MOST_DAYS), f"Number of UTC days; default: {DAYS}."),
         ),
         "GET /v1/images": _call(
             "images",
             "All images with their verdicts as the last sweep left them, a page at a time",
             _answers("Images", 422, 503),
             _query("limit", _up_to(LARGEST_PAGE), "Default: 100."),
-            _query("after", _TEXT, "What `next` of the page before was."),
-            _query("q", _TEXT, "Part of the repository, digest, a tag or who refers to it."),
+            _query("after", _TEXT, "The value of `next` in the previous page."),
+            _query("q", _TEXT, "Part of the repository, the digest, a tag or a user's id or name."),
             _query("action", _one_of("", *Action), "Only these; empty: all."),
             _query("reason", _one_of("", *Reason), "Only these; empty: all."),
             _query("status", _TEXT, "Only these."),
@@ -108,28 +108,28 @@ def _reads() -> Described:
         ),
         "GET /v1/images/{image}": _call(
             "explain",
-            "Why one image goes or stays",
+            "Why an image is kept or deleted",
             _answers("Explained", 404, 422, 503),
             _in_path("image", msgspec.json.schema(GivenImage)),
         ),
         "GET /v1/quarantine": _call(
             "quarantine",
-            "The deleted images that can be brought back, by when they were deleted",
+            "The deleted images that can be restored, in order of deletion",
             _answers("Quarantine"),
         ),
         "GET /v1/events": _call(
             "events",
-            "What happens, as server-sent events, until the client goes",
+            "Events as server-sent events, until the client disconnects",
             {"200": _given(kind="text/event-stream"), **_problems(422)},
-            _query("after", _TEXT, "The id of the last event seen; as the header Last-Event-ID."),
-            _query("follow", _FLAG, "false: only what has passed. Default: true."),
+            _query("after", _TEXT, "The id of the last event seen, like the header Last-Event-ID."),
+            _query("follow", _FLAG, "false: only past events. Default: true."),
         ),
     }
 
 
 def _writes() -> Described:
-    granted = _given(_ref("Lease"), words="Granted, and recorded")
-    granted["headers"] = {"Location": {"schema": _TEXT, "description": "Where the lease is."}}
+    granted = _given(_ref("Lease"), words="Granted and recorded")
+    granted["headers"] = {"Location": {"schema": _TEXT, "description": "The path of the lease."}}
     return {
         "GET /v1/plan": _call(
             "plan",
@@ -139,26 +139,26 @@ def _writes() -> Described:
         ),
         "POST /v1/plan": _call(
             "candidatePlan",
-            "What a sweep would do by other settings, compared with those in force; changes nothing",
+            "What a sweep would do under other settings, compared with those in force; changes nothing",
             _answers("CandidatePlan", *_OF_BODIES, 503),
             _AT,
             body="Candidate",
         ),
         "POST /v1/mark-used": _call(
             "markUsed",
-            "Say that an image is about to be used: it is here, and stays for at least its window from now",
+            "Mark an image used: check that it is present, and keep it for at least its window from now",
             _answers("MarkedUsed", 403, 404, *_OF_BODIES, 500, 503),
             body="MarkUsed",
         ),
         "POST /v1/restore": _call(
             "restore",
-            "Bring an image back from quarantine, with those of its tags that are free, for a full window",
+            "Restore an image from quarantine, with those of its tags that are free, for a full window",
             _answers("Restored", 403, 404, 409, *_OF_BODIES, 500, 503),
             body="Restore",
         ),
         "POST /v1/confirm": _call(
             "confirm",
-            "Say that what is there now is right, where folders are lost or the clock has jumped",
+            "Confirm that the present state is correct after folders were lost or the clock jumped",
             _answers("Confirmed", 403, *_OF_BODIES, 500, 503),
             body="Confirm",
         ),
@@ -166,19 +166,19 @@ def _writes() -> Described:
             "sweep",
             "Sweep once, and wait for it",
             _answers("SweepReport", 403, 422, 503),
-            _query("release_brake", _FLAG, "true: let go what the brake holds. Default: false."),
+            _query("release_brake", _FLAG, "true: delete what the brake holds. Default: false."),
         ),
-        "GET /v1/leases": _call("leases", "The leases that were granted", _answers("Leases")),
+        "GET /v1/leases": _call("leases", "The leases in force", _answers("Leases")),
         "POST /v1/leases": _call(
             "grantLease",
-            "Keep an image from deletion for some time, over restarts too",
+            "Protect an image from deletion for some time, across restarts too",
             {"201": granted, **_problems(403, 404, *_OF_BODIES, 500, 503)},
             body="GrantLease",
         ),
         "GET /v1/leases/{id}": _call("lease", "One lease", _answers("Lease", 404), _ID),
         "PUT /v1/leases/{id}": _call(
             "renewLease",
-            "Let a lease last for another time from now",
+            "Make a lease last for a new duration from now",
             _answers("Lease", 403, 404, *_OF_BODIES, 500, 503),
             _ID,
             body="RenewLease",
@@ -234,7 +234,7 @@ def _ref(schema: str) -> Described:
     return {"$ref": f"#/components/schemas/{schema}"}
 
 
-_AT = _query("at", {"type": "string", "format": "date-time"}, "What would be due then; default: now.")
+_AT = _query("at", {"type": "string", "format": "date-time"}, "The time to plan for; default: now.")
 _ID = _in_path("id", _TEXT)
 _FLAG = _one_of("true", "false")
 

@@ -64,7 +64,7 @@ class Engine:
     """The path of its control socket."""
     process: int
     seconds: float = TIMEOUT_SECONDS
-    """How long it may show no sign of life. A request itself takes as long as it takes."""
+    """How long it may show no sign of life. A request itself may take any time."""
 
     def ask(
         self,
@@ -76,8 +76,8 @@ class Engine:
     ) -> Any:
         """Send a request; returns the document, None if the response has none.
 
-        An engine that is busy, with a plan of very many images or with a sweep, is waited for as long as it
-        answers health checks.
+        Waits for a busy engine, planning for very many images or sweeping, as long as it answers health
+        checks.
 
         Raises:
             HmretError: the engine reported an error, did not respond, or its response is invalid.
@@ -91,7 +91,7 @@ class Engine:
         return self._document(*self._while_it_lives(request))
 
     def _while_it_lives(self, request: Callable[[], T]) -> T:
-        """Carry out a request; while it takes long, check periodically that the engine is alive."""
+        """Carry out a request; if it takes long, check periodically that the engine is alive."""
         outcomes: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
 
         def carry_out() -> None:
@@ -146,7 +146,7 @@ class Engine:
             return reading(document)
         except (KeyError, TypeError, ValueError) as error:
             raise HmretError(
-                f"{self.path}: the engine's answer makes no sense, is it another version? "
+                f"{self.path}: the engine's answer cannot be decoded; is it a different version? "
                 f"{type(error).__name__}: {error}"
             ) from None
 
@@ -182,7 +182,7 @@ class Engine:
         except httpx2.TimeoutException:
             raise HmretError(f"{self.path}: the engine does not answer (process {self.process})") from None
         except httpx2.HTTPError as error:
-            raise HmretError(f"{self.path}: the engine has broken off: {error}") from None
+            raise HmretError(f"{self.path}: the engine closed the connection: {error}") from None
 
 
 _OK = 200
@@ -193,7 +193,7 @@ def find_engine(config: RetentionConfig, seconds: float = TIMEOUT_SECONDS) -> En
     """Find the engine of a data directory; `seconds`: how long it may be silent; None: there is none.
 
     Raises:
-        HmretError: its socket may not be opened, or nothing accepts calls there.
+        HmretError: its socket may not be opened, or nothing accepts connections on it.
     """
     places = [control_socket_path(config, os.environ), own_path(config)]
     refused: pathlib.Path | None = None
@@ -215,8 +215,8 @@ def find_engine(config: RetentionConfig, seconds: float = TIMEOUT_SECONDS) -> En
         if engine is not None:
             return engine
         raise HmretError(
-            f"{refused}: you may not open the control socket; run this as root or as the user that the engine runs as, "
-            "or as a member of the group that hmret.control_socket_group names"
+            f"{refused}: no permission to open the control socket; run this as root, as the engine's user, or as a "
+            "member of the group that hmret.control_socket_group names"
         )
     return None
 
@@ -246,10 +246,10 @@ def need_engine(config: RetentionConfig, seconds: float = TIMEOUT_SECONDS) -> En
     except OSError:
         process = None
     if process is None:
-        raise HmretError(f"no engine runs on {config.data_dir}; hmret run starts one")
+        raise HmretError(f"no engine is running on {config.data_dir}; start one with hmret run")
     raise HmretError(
-        f"process {process} has the data directory {config.data_dir}, its control socket is gone: "
-        "hmret run binds it again within seconds, an engine inside another server has none"
+        f"process {process} holds the data directory {config.data_dir}, but its control socket is gone: "
+        "hmret run binds it again within seconds; an engine embedded in another server has none"
     )
 
 

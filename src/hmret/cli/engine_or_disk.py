@@ -1,4 +1,4 @@
-"""Runs an operation in the running engine if there is one, else here, in the command itself."""
+"""Runs an operation in the running engine if there is one, otherwise in this process."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -33,7 +33,7 @@ def ask_or_do(
     kind: type[D],
     work: Callable[[RetentionConfig], Awaitable[object]],
 ) -> D:
-    """Run an operation in the running engine and say so, else here; returns the resulting document.
+    """Run an operation in the running engine and say so, otherwise in this process; returns the document.
 
     Raises:
         HmretError: the engine or the work failed.

@@ -1,4 +1,4 @@
-"""Makes a plan, in the running engine or here, for any command that shows one."""
+"""Makes a plan, in the running engine or in this process, for any command that shows one."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -35,11 +35,11 @@ class Made:
     config: RetentionConfig
     """The settings of this command; a running engine's may differ."""
     plan: Plan | None = None
-    """The plan itself, if it was made here."""
+    """The plan itself, if it was made in this process."""
     engine: Engine | None = None
-    """The engine that made the plan; None: this command did."""
+    """The engine that made the plan; None: this process did."""
     comparison: ComparisonDocument | None = None
-    """The comparison with the settings in force; None: the plan is by these."""
+    """The comparison with the engine's settings; None: the plan was made under those."""
     _document: Mapping[str, Any] | None = None
     """The document that the engine sent."""
 
@@ -61,7 +61,7 @@ class Made:
 
 
 def make_plan(common: Common, settings: Settings, at: datetime | None = None) -> Made:
-    """Have the running engine make a plan; make it here if none runs or options set the policy.
+    """Make a plan: in the running engine, or in this process if none is running or options set the policy.
 
     Raises:
         HmretError: it cannot be made.

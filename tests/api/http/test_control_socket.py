@@ -126,7 +126,7 @@ def test_a_data_directory_that_was_replaced_gets_no_socket_of_this_engine(
     root.rename(root.with_name("aside"))
     (root / "system/hmret").mkdir(parents=True)
     control.path.unlink(missing_ok=True)
-    with pytest.raises(ConfigError, match="the data directory is another one by now"):
+    with pytest.raises(ConfigError, match="the data directory has been replaced"):
         control.bind_again()
     assert list((root / "system/hmret").iterdir()) == []
     shutil.rmtree(root)

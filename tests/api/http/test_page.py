@@ -198,7 +198,7 @@ def test_it_shows_what_the_cache_holds_and_what_goes_when(
 def test_what_goes_first_stands_first(look_at: Opener, host: PretendHost) -> None:
     page = look_at()
     assert queries(host)[0] == "limit=100&sort=expires_at&order=asc"
-    assert page.locator("tr.row").first.locator(".reason").inner_text() in ("Due", "Due, tried again later")
+    assert page.locator("tr.row").first.locator(".reason").inner_text() in ("Due", "Due, retried later")
 
 
 def test_names_of_the_host_never_become_markup(look_at: Opener, host: PretendHost) -> None:
@@ -309,7 +309,7 @@ def test_timers_that_the_settings_in_force_have_stopped_are_told(look_at: Opener
     host.stopped_timers = {"timers": 35, "by_reason": {"not_allowed": 35}, "detail": detail}
     page = look_at()
     banner = page.locator("#stopped-timers").inner_text()
-    for part in ("35 timers were stopped", detail, "waits for its whole window again"):
+    for part in ("35 timers were stopped", detail, "has to wait for its full window again"):
         assert part in banner
     host.stopped_timers = None
     host.tell("sweep", status="success")
@@ -337,7 +337,7 @@ def test_a_disk_that_others_fill_is_told(look_at: Opener, host: PretendHost) -> 
     }
     banner = look_at().locator("#shortfall").inner_text()
     assert "The disk stays too full" in banner
-    assert "10.0 GiB are missing to the low mark" in banner
+    assert "10.0 GiB short of the low mark" in banner
 
 
 def test_every_reason_has_words(look_at: Opener, host: PretendHost) -> None:
@@ -356,7 +356,7 @@ def test_an_empty_cache_is_no_fault(look_at: Opener, host: PretendHost) -> None:
     host.images.clear()
     page = look_at(wait_for="#empty")
     wait_until(page, lambda: page.locator("#empty").inner_text() == "The cache is empty.")
-    assert "Nothing falls due" in page.locator("#bars").text_content()
+    assert "Nothing expires" in page.locator("#bars").text_content()
 
 
 def test_a_search_asks_the_server_and_shows_what_it_finds(look_at: Opener, host: PretendHost) -> None:

@@ -82,7 +82,7 @@ def test_without_marks_and_images_that_is_said(tmp_path: Path, call: Call) -> No
     code, output, _ = call("du", "--data-dir", tmp_path)
     assert code == 0
     assert output.splitlines()[0].split()[:4] == ["in", "all", "0", "images,"]
-    assert "none set: images go for their age alone" in output
+    assert "none set: images are deleted for their age only" in output
 
 
 def test_the_running_engine_adds_up_the_same(cache: Cache, call_json: CallJson) -> None:

@@ -216,7 +216,7 @@ def test_without_an_engine_what_needs_one_says_so(cache: Cache, call: Call, comm
     assert call(*command, "--data-dir", cache.root) == (
         1,
         "",
-        f"hmret: error: no engine runs on {cache.root}; hmret run starts one\n",
+        f"hmret: error: no engine is running on {cache.root}; start one with hmret run\n",
     )
 
 
@@ -230,7 +230,7 @@ def test_a_socket_that_one_may_not_open_is_one_line(
     for command in ("status", "plan"):
         code, output, complaints = call(*command.split(), "--data-dir", cache.root)
         assert (code, output, complaints.count("\n")) == (1, "", 1)
-        assert "you may not open the control socket" in complaints
+        assert "no permission to open the control socket" in complaints
 
 
 ASKING = [
@@ -319,9 +319,9 @@ HELD = (
 @pytest.mark.parametrize(
     ("command", "answer", "complaint"),
     [
-        ("status", b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]", "makes no sense"),
-        ("status", b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\noops", "makes no sense"),
-        ("status", b"HTTP/1.1 502 Bad\r\ncontent-length: 4\r\n\r\noops", "makes no sense"),
+        ("status", b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]", "cannot be decoded"),
+        ("status", b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\noops", "cannot be decoded"),
+        ("status", b"HTTP/1.1 502 Bad\r\ncontent-length: 4\r\n\r\noops", "cannot be decoded"),
         (
             "quarantine --json",
             b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(HELD), HELD),

@@ -78,10 +78,10 @@ def test_the_remedy_of_a_suspension_is_in_the_detail(cache: Cache, call_json: Ca
 @pytest.mark.parametrize(
     ("unused", "flags", "words"),
     [
-        (DUE, ["--enable"], ["it goes with the next sweep"]),
-        (DUE, [], ["it goes with the next sweep", "disabled: nothing is swept"]),
-        (HALF, ["--enable"], ["- in its window until 20", "it goes with the first sweep from 20"]),
-        (None, ["--enable"], ["- no timer runs yet", "its timer starts with the next sweep"]),
+        (DUE, ["--enable"], ["the next sweep will delete it"]),
+        (DUE, [], ["the next sweep will delete it", "disabled: nothing is swept"]),
+        (HALF, ["--enable"], ["- in its window until 20", "the first sweep after 20"]),
+        (None, ["--enable"], ["- no timer is running yet", "the next sweep will start its timer"]),
     ],
 )
 def test_people_are_told_when_it_will_go(
@@ -113,7 +113,7 @@ def test_people_are_told_every_reason(cache: Cache, call: Call, tmp_path: pathli
         "not allowed: no pattern of images.auto_delete.allowed matches docker.io/library/alpine",
     ]
     assert reasons[-1].startswith(f"deletion is suspended: unreadable_reference: {torn}: ")
-    assert output.endswith("it stays while any of this holds\n")
+    assert output.endswith("it is kept as long as any of this applies\n")
 
 
 def verdict_with(*blockers: Reason) -> Verdict:
@@ -143,8 +143,8 @@ def tell(verdict: Verdict, config: RetentionConfig | None = None) -> list[str]:
     [
         (Reason.BROKEN, "broken, so left alone: no rootfs"),
         (Reason.LEASED, "covered by a lease"),
-        (Reason.BACKOFF, "its deletion failed lately"),
-        (Reason.DEFERRED, "deferred: more are due than hmret.max_deletes_per_sweep, 7"),
+        (Reason.BACKOFF, "its deletion failed recently"),
+        (Reason.DEFERRED, "deferred: more images are due than hmret.max_deletes_per_sweep, 7"),
         (Reason.OPEN, "a process has its disk open"),
         (Reason.EXPIRED, "its window has passed"),
     ],
@@ -156,7 +156,7 @@ def test_reasons_of_a_running_engine_have_words_too(blocker: Reason, words: str)
 
 def test_a_deferred_image_goes_later() -> None:
     told = "\n".join(tell(verdict_with(Reason.DEFERRED)))
-    assert "it goes with one of the next sweeps" in told
+    assert "one of the next sweeps will delete it" in told
 
 
 def test_a_suspension_does_not_become_the_detail_of_what_it_does_not_hold() -> None:
@@ -245,8 +245,8 @@ def test_people_are_told_who_shares_an_image_and_who_holds_it() -> None:
         ["held by", "ghcr.io/kernel/z (referenced)"],
         ["detail", "a folder is in the way"],
     ]
-    assert "- its bytes are also those of ghcr.io/kernel/z (referenced)" in told
-    assert told[-1] == "it stays while any of this holds"
+    assert "- its content is shared with ghcr.io/kernel/z (referenced)" in told
+    assert told[-1] == "it is kept as long as any of this applies"
 
 
 def test_an_image_that_nobody_shares_has_no_rows_for_it() -> None:

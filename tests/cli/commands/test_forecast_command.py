@@ -57,7 +57,7 @@ def test_people_see_a_table_with_bars(cache: Cache, call: Call) -> None:
     assert lines[1].endswith(f"  8.0 KiB  {'#' * 20}")
     assert lines[2].endswith(f" 16.0 KiB  {'#' * 40}")
     assert lines[3].split()[1:] == ["0", "0", "B"]
-    assert lines[-1] == "in all 3 images, 24.0 KiB, if nothing is used or pulled meanwhile"
+    assert lines[-1] == "total: 3 images, 24.0 KiB, if nothing is used or pulled until then"
 
 
 def test_nothing_that_falls_due_is_no_error(cache: Cache, call: Call) -> None:
@@ -111,8 +111,11 @@ def test_a_candidate_policy_is_compared_with_that_of_the_running_engine(
     assert comparison["newly_stay"] == []
     code, output, _ = call("plan", "--config", candidate, "--data-dir", cache.root)
     assert code == 0
-    assert f"would newly go: {ALPINE}@{'a' * 12} (-), 8.0 KiB, retention_window by the settings" in output
-    assert "compared with the settings in force, 1 image would newly go and 0 newly stay" in output
+    assert (
+        f"newly deleted: {ALPINE}@{'a' * 12} (-), 8.0 KiB, retention_window under the current settings"
+        in output
+    )
+    assert "compared with the current settings, 1 image would be newly deleted and 0 newly kept" in output
     assert cache.has(ALPINE, "a")
     # What a plan a day later would delete in force, and the candidate keeps.
     candidate.write_text(
@@ -147,6 +150,6 @@ def test_a_sweep_can_release_the_brake(cache: Cache, call: Call, call_json: Call
     code, report = call_json("sweep", *arguments)
     assert (code, report["deleted_images"]) == (0, 0)
     _, explained, _ = call("explain", f"{ALPINE}@sha256:{'a' * 64}", *arguments)
-    assert "the brake holds: too much has expired at once" in explained
+    assert "held by the brake: too many images have expired at once" in explained
     code, report = call_json("sweep", "--release-brake", *arguments)
     assert (code, report["deleted_images"]) == (0, 1)

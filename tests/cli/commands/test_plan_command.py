@@ -79,7 +79,7 @@ def test_it_works_where_retention_is_disabled_and_says_so(cache: Cache, call: Ca
     code, output, _ = call("plan", "--allow", "*", "--data-dir", cache.root)
     assert code == 0
     assert "delete" in output
-    assert "disabled: a sweep would do nothing of this" in output
+    assert "disabled: a sweep would do none of this" in output
     code, output, _ = call("plan", "--allow", "*", "--data-dir", cache.root, "--json")
     assert (code, json.loads(output)["enabled"]) == (0, False)
 
@@ -152,7 +152,7 @@ def test_a_pipe_gets_aligned_text_of_the_same_columns(cache: Cache, call: Call) 
     assert rest[:3] == [
         "1 image of 2 would be deleted (8.0 KiB)",
         "1 timer would be started",
-        "stale reference: instance/vm-3 (web-3) refers to alpine:gone, which is not here",
+        "stale reference: instance/vm-3 (web-3) refers to alpine:gone, which is not in the cache",
     ]
 
 
@@ -179,7 +179,7 @@ def test_a_terminal_sees_what_goes_first_of_too_many(
     _, shown, _ = call(*flags)
     digests = [line.split("ghcr.io/kernel/x")[1].split()[0] for line in shown.splitlines() if "ghcr" in line]
     assert digests == [digit * 12 for digit in "f01"]
-    assert "8 more are not shown; --limit says how many are" in shown
+    assert "8 more are not shown; use --limit to show more" in shown
     _, shown, _ = call(*flags, "--limit", "11")
     assert shown.count("ghcr.io/kernel/x") == 11
 
@@ -202,7 +202,7 @@ def test_what_goes_is_said_first_and_then_which_timers_would_be_stopped_and_by_w
         "1 image of 6 would be deleted (8.0 KiB)",
         "3 timers would be stopped: 2 not_allowed (images.auto_delete.allowed), 1 referenced",
         "1 timer would be started",
-        "1 record of images that are gone would be pruned",
+        "1 record of absent images would be pruned",
         "1 image would be kept: 1 not_ready; --all lists them",
     ]
     # The JSON goes on to have its own words.

@@ -70,7 +70,7 @@ def test_an_image_is_restored_with_the_tags_that_are_free(
 ) -> None:
     cache.image(ALPINE, "b", "latest")
     flags = ["restore", "alpine:3.20", "--data-dir", cache.root, "--backend", backend]
-    told = f"{ALPINE}@{digest} (3.20) restored, without latest, taken meanwhile\n"
+    told = f"{ALPINE}@{digest} (3.20) restored, without latest, now used for another image\n"
     assert call(*flags) == (0, told, "")
     assert cache.has(ALPINE, "a")
     assert trash_of(cache.root) == []

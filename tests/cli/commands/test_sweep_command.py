@@ -120,7 +120,7 @@ def test_the_report_for_people_names_what_went(cache: Cache, call: Call) -> None
     assert re.match(r"success, after ([0-9.]+(ms|s|m))+\n", output)
     assert f"deleted ghcr.io/kernel/x@{digest} (v1, v2), 8.0 KiB, unused since 20" in output
     assert f"deleted ghcr.io/kernel/x@sha256:{'b' * 64}, 8.0 KiB" in output
-    assert "deleted images                        2\n" in output
+    assert "deleted images                          2\n" in output
     assert "\x1b" not in output
 
 

@@ -145,8 +145,8 @@ def test_a_client_says_which_process_has_the_data_directory_whose_socket_is_gone
             service.signal(signal.SIGCONT)
         assert (code, output) == (1, "")
         assert complaints == (
-            f"hmret: error: process {service.process.pid} has the data directory {cache.root}, its control socket is "
-            "gone: hmret run binds it again within seconds, an engine inside another server has none\n"
+            f"hmret: error: process {service.process.pid} holds the data directory {cache.root}, but its control socket is "
+            "gone: hmret run binds it again within seconds; an engine embedded in another server has none\n"
         )
         # What needs no engine works as ever, and what needs the lock names who has it.
         assert call("plan", "--data-dir", cache.root)[0] == 0

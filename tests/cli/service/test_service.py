@@ -99,7 +99,7 @@ def test_the_socket_of_an_engine_that_died_is_replaced(cache: Cache, call: Call)
         code, _, complaints = call("status", "--data-dir", cache.root)
         assert (code, complaints) == (
             1,
-            f"hmret: error: no engine runs on {cache.root}; hmret run starts one\n",
+            f"hmret: error: no engine is running on {cache.root}; start one with hmret run\n",
         )
         assert call("plan", "--data-dir", cache.root)[0] == 0
     with running_service(cache.root, *ALL):
@@ -114,7 +114,7 @@ def test_what_is_no_socket_is_left_alone(
     monkeypatch.setenv("HMRET__CONTROL_SOCKET", str(precious))
     code, output, complaints = call("run", *ALL, "--data-dir", cache.root, "--log-level", "error")
     assert (code, output, complaints.count("\n")) == (2, "", 1)
-    assert complaints.startswith(f"hmret: error: hmret.control_socket: cannot be made at {precious}: ")
+    assert complaints.startswith(f"hmret: error: hmret.control_socket: cannot be created at {precious}: ")
     assert precious.read_text() == "x"
 
 
@@ -129,7 +129,7 @@ def test_a_socket_that_another_engine_serves_is_not_taken_from_it(
         code, _, complaints = call("run", *ALL, "--data-dir", other.root, "--log-level", "error")
         assert (code, complaints) == (
             1,  # it may end
-            f"hmret: error: hmret.control_socket: cannot be made at {path}: address already in use\n",
+            f"hmret: error: hmret.control_socket: cannot be created at {path}: address already in use\n",
         )
         # Nothing was swept before that was found out.
         assert other.has("ghcr.io/kernel/x", "a")
@@ -178,7 +178,7 @@ def test_systemd_hears_of_the_start_the_sweeps_the_reload_and_the_stop(cache: Ca
     with running_service(
         cache.root, *ALL, "--backend", backend, environment=watchdog, ready=False
     ) as service:
-        assert service.wait_told("READY=1") == "READY=1\nSTATUS=the first sweep runs"
+        assert service.wait_told("READY=1") == "READY=1\nSTATUS=the first sweep is running"
         assert "last sweep: success, 0 images" in service.wait_told("STATUS=")
         for _ in range(3):
             service.wait_told("WATCHDOG=1")

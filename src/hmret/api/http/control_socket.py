@@ -127,7 +127,7 @@ class ControlSocket:
         path, with an engine of its own.
         """
         if _folder_of(self._own) != self._folder:
-            raise OSError(errno.ESTALE, "the data directory is another one by now")
+            raise OSError(errno.ESTALE, "the data directory has been replaced")
         if self._is_lost():
             _refuse_if_served(self.path)
         if self.path != self._own:
@@ -135,7 +135,7 @@ class ControlSocket:
 
     def _refusal(self, error: OSError) -> ConfigError:
         reason = error.strerror or str(error)
-        return _kind_of(error)(f"{_KEY}: cannot be made at {self.path}: {reason.lower()}")
+        return _kind_of(error)(f"{_KEY}: cannot be created at {self.path}: {reason.lower()}")
 
     def remove(self) -> None:
         """Remove what this engine created, but nothing that has replaced it."""
@@ -207,7 +207,7 @@ class ControlSocket:
         except PermissionError as error:
             raise ConfigError(
                 f"{_GROUP_KEY}: cannot give {path} to the group {self._group_name}: {(error.strerror or '').lower()}; "
-                f"the service must be in it (systemd: SupplementaryGroups={self._group_name})"
+                f"the service must be a member of it (systemd: SupplementaryGroups={self._group_name})"
             ) from None
 
     def _link(self) -> None:
@@ -262,7 +262,7 @@ def listening_socket(listen: str) -> socket.socket:
 
     Raises:
         UnavailableError: the address is in use, or this host does not have it yet.
-        ConfigError: it is not possible.
+        ConfigError: it cannot listen there.
     """
     host, _, port = listen.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")

@@ -20,7 +20,7 @@ _ASKING = frozenset(("GET", "HEAD"))
 _QUESTIONS = frozenset(("/v1/plan",))
 _CREDENTIALS = struct.Struct("3i")  # process, user, group
 _REFUSAL = (
-    "user {} may only ask: run this as root or as the user that the engine runs as, or set "
+    "user {} has read-only access: run this as root or as the engine's user, or set "
     "hmret.control_socket_group_writes to true and reload"
 )
 

@@ -28,7 +28,7 @@ class HostGuard:
         if scope["type"] == "http" and scope["path"] not in _OPEN_TO_ALL:
             host = Headers(scope=scope).get("host", "")
             if not self._is_ours(host):
-                detail = f"this is not {host[:100]!r}; use the address in figures"
+                detail = f"this server is not {host[:100]!r}; use its numeric address"
                 problem = Problem(HTTPStatus.MISDIRECTED_REQUEST, "unknown-host", detail)
                 await problem_response(problem)(scope, receive, send)
                 return

@@ -74,7 +74,7 @@ async def _read(request: Request) -> bytes:
         raise Problem(
             HTTPStatus.REQUEST_TIMEOUT,
             "slow-body",
-            f"the body did not come within {BODY_SECONDS:.0f}s",
+            f"the body did not arrive within {BODY_SECONDS:.0f}s",
             {"connection": "close"},
         ) from None
     if size_bytes > LARGEST_BODY:

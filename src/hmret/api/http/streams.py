@@ -128,14 +128,14 @@ class EventStream(_Stream):
                 listener.end()
             await send(_RETRY)
             if listener.missed:
-                await send(_notice("missed", "events have been lost; read the images anew"))
+                await send(_notice("missed", "events have been missed; reload the images"))
             while (batch := await self._next(listener)) is not None:
                 if not batch:
                     await send(_HEARTBEAT)
                 for part in batches(batch, _EVENTS):
                     await send(b"".join(map(self._write, part)))
             if listener.fell_behind:
-                await send(_notice("dropped", "this client did not keep up; connect again"))
+                await send(_notice("dropped", "this client did not keep up; reconnect"))
 
     async def _next(self, listener: Listener) -> Sequence[Event] | None:
         """Wait for events; empty: nothing happened within the heartbeat interval; None: the stream is over."""

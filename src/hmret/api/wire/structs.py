@@ -45,13 +45,13 @@ Time = Annotated[
 ]
 Digest = Annotated[str, Meta(extra_json_schema={"pattern": "^sha256:[0-9a-f]{64}$"})]
 Texts = tuple[str, ...]
-VmNames = Annotated[dict[str, str], Meta(description="Names of those in `referenced_by` that have one.")]
+VmNames = Annotated[dict[str, str], Meta(description="The names of those in `referenced_by` that have one.")]
 
 _encode = msgspec.json.Encoder().encode
 
 
 class Document(msgspec.Struct, frozen=True, gc=False):
-    """A JSON object that is answered; gc=False: there may be 100,000, and none holds itself."""
+    """A JSON object in a response; gc=False: there may be 100,000, and none is part of a cycle."""
 
 
 def encode_document(document: Document | Mapping[str, object]) -> bytes:
@@ -63,7 +63,7 @@ def encode_document(document: Document | Mapping[str, object]) -> bytes:
 
 
 class SuspensionDocument(Document, frozen=True):
-    """Why nothing is deleted; `detail` tells the remedy."""
+    """Why nothing is deleted; `detail` includes the remedy."""
 
     cause: Cause
     path: str
@@ -71,7 +71,7 @@ class SuspensionDocument(Document, frozen=True):
 
 
 class HolderDocument(Document, frozen=True):
-    """A repository that keeps what it shares."""
+    """A repository that keeps an image that it shares."""
 
     repository: str
     reason: Reason
@@ -91,20 +91,23 @@ class ImageDocument(Document, frozen=True):
     referenced_by: Texts
     unused_since: Time | None
     expires_at: Time | None
-    shared_with: Annotated[
-        Texts, Meta(description="Other repositories whose rows hold the same content.")
-    ] = ()
+    shared_with: Annotated[Texts, Meta(description="Other repositories that have the same content.")] = ()
     held_by: Annotated[
-        tuple[HolderDocument, ...], Meta(description="Those of them that keep what is due here.")
+        tuple[HolderDocument, ...],
+        Meta(description="Those of them that keep this image although it is due here."),
     ] = ()
 
 
 class ExplainedDocument(ImageDocument, frozen=True, kw_only=True):
-    """An image with every reason that holds."""
+    """An image with every reason that applies."""
 
     blockers: tuple[Reason, ...]
-    detail: Annotated[str | None, Meta(description="What is wrong or odd, and the remedy; null: nothing.")]
-    rule: Annotated[int | None, Meta(description="Which rule holds, from 1; null: none does.")] = None
+    detail: Annotated[
+        str | None, Meta(description="What is wrong or unusual, with the remedy; null: nothing.")
+    ]
+    rule: Annotated[
+        int | None, Meta(description="The number of the rule that applies, from 1; null: none.")
+    ] = None
     vm_names: VmNames = {}
 
 
@@ -115,7 +118,7 @@ class DifferenceDocument(ImageDocument, frozen=True, kw_only=True):
 
 
 class SummaryDocument(Document, frozen=True):
-    """A plan in numbers."""
+    """A plan's totals."""
 
     images: Count
     delete: Count
@@ -142,7 +145,7 @@ class StaleReferenceDocument(Document, frozen=True):
 
 
 class PlanHead(Document, frozen=True):
-    """A plan without its images; `enabled` tells whether a sweep would really follow it."""
+    """A plan without its images; `enabled`: whether a sweep would actually follow it."""
 
     at: Time
     data_dir: str
@@ -154,12 +157,12 @@ class PlanHead(Document, frozen=True):
 
 
 class PlanDocument(PlanHead, frozen=True, kw_only=True):
-    """What a sweep would do; `enabled` tells whether one would really do it."""
+    """What a sweep would do; `enabled`: whether it would actually do so."""
 
     images: tuple[ImageDocument, ...]
 
 
 class CandidatePlanDocument(PlanDocument, frozen=True, kw_only=True):
-    """Compared where the settings are other than those in force."""
+    """With a comparison if the settings differ from those in force."""
 
     comparison: ComparisonDocument | UnsetType = UNSET

@@ -55,7 +55,7 @@ MOST_DAYS = 366
 
 
 class ProblemDocument(Document, frozen=True):
-    """As RFC 9457 has it."""
+    """A problem as defined by RFC 9457."""
 
     type: str
     title: str
@@ -64,13 +64,13 @@ class ProblemDocument(Document, frozen=True):
 
 
 class HealthDocument(Document, frozen=True):
-    """The engine answers."""
+    """The engine responds."""
 
     status: Literal["ok"] = "ok"
 
 
 class ImagesDocument(Document, frozen=True):
-    """A page of images; `next` is what `after` is for the next page, null: this is the last."""
+    """A page of images; `next` is the value of `after` for the next page, null: this is the last."""
 
     at: Time
     total: Count
@@ -81,7 +81,7 @@ class ImagesDocument(Document, frozen=True):
 
 
 class DueDocument(Document, frozen=True):
-    """What falls due on one UTC day."""
+    """What expires on one UTC day."""
 
     date: dt.date
     images: Count
@@ -98,7 +98,7 @@ class HoldingDocument(Document, frozen=True):
 
 
 class WithinDocument(Document, frozen=True, rename={"day": "24h", "week": "7d", "month": "30d"}):
-    """What falls due within this time, overdue included."""
+    """What expires within this time, including overdue images."""
 
     day: Count
     week: Count
@@ -106,7 +106,7 @@ class WithinDocument(Document, frozen=True, rename={"day": "24h", "week": "7d", 
 
 
 class ForecastDocument(Document, frozen=True):
-    """Sizes are blocks on the disk, in bytes."""
+    """What the cache holds and when it expires; sizes are blocks on disk, in bytes."""
 
     at: Time
     images: Count
@@ -116,7 +116,7 @@ class ForecastDocument(Document, frozen=True):
         Meta(
             min_length=1,
             max_length=MOST_DAYS,
-            description="UTC days from that of `at` on; what is overdue counts on the first.",
+            description="UTC days, starting with that of `at`, which includes overdue images.",
         ),
     ]
     within: WithinDocument
@@ -134,7 +134,7 @@ class DeletedImageDocument(Document, frozen=True):
 
 
 class SweepErrorDocument(Document, frozen=True):
-    """A thing that a sweep could not do."""
+    """Something that a sweep could not do."""
 
     repository: str
     digest: str
@@ -168,7 +168,7 @@ class SweepReportDocument(Document, frozen=True):
 
 
 class MarkedUsedDocument(Document, frozen=True):
-    """What a use of an image changed."""
+    """What marking an image used changed."""
 
     repository: str
     digest: Digest
@@ -182,7 +182,7 @@ class ConfirmedDocument(Document, frozen=True):
 
 
 class RestoredDocument(Document, frozen=True):
-    """`taken_tags` went with the image too, and point elsewhere by now."""
+    """A restored image; `taken_tags` were deleted with it too, but point elsewhere by now."""
 
     repository: str
     digest: Digest
@@ -192,7 +192,7 @@ class RestoredDocument(Document, frozen=True):
 
 
 class QuarantinedDocument(Document, frozen=True):
-    """A deleted image that can be brought back."""
+    """A deleted image that can be restored."""
 
     repository: str
     digest: Digest
@@ -203,13 +203,13 @@ class QuarantinedDocument(Document, frozen=True):
 
 
 class QuarantineDocument(Document, frozen=True):
-    """The deleted images that can be brought back, by when they were deleted."""
+    """The deleted images that can be restored, in order of deletion."""
 
     images: tuple[QuarantinedDocument, ...]
 
 
 class LeaseDocument(Document, frozen=True):
-    """A lease that was granted; `expires_at` is null where it ends with its holder."""
+    """A lease in force; `expires_at` is null if it ends with its holder."""
 
     id: str
     repository: str
@@ -220,13 +220,13 @@ class LeaseDocument(Document, frozen=True):
 
 
 class LeasesDocument(Document, frozen=True):
-    """The leases that were granted, by when they expire."""
+    """The leases in force, in order of expiry."""
 
     leases: tuple[LeaseDocument, ...]
 
 
 class TotalsDocument(Document, frozen=True):
-    """What all sweeps did since the engine was started."""
+    """Totals of all sweeps since the engine was started."""
 
     sweeps: Count
     deleted_images: Count
@@ -235,14 +235,14 @@ class TotalsDocument(Document, frozen=True):
 
 
 class QuarantineSizeDocument(Document, frozen=True):
-    """The quarantine in numbers."""
+    """The size of the quarantine."""
 
     images: Count
     bytes: Count
 
 
 class DiskDocument(Document, frozen=True):
-    """How full the disk is, where a limit is set."""
+    """How full the disk is, if a limit is set."""
 
     used_bytes: Count
     available_bytes: Count
@@ -252,7 +252,7 @@ class DiskDocument(Document, frozen=True):
 
 
 class BrakeDocument(Document, frozen=True):
-    """What has expired at once, where that is more than the brake releases; `seconds` is how long it still holds."""
+    """What has expired at once, if that exceeds the brake's limit; `seconds`: how long the brake still holds it."""
 
     expired: Count
     eligible: Count
@@ -261,7 +261,7 @@ class BrakeDocument(Document, frozen=True):
 
 
 class StoppedTimersDocument(Document, frozen=True):
-    """Timers that a sweep by the settings in force has stopped, because of their patterns."""
+    """Timers that a sweep has stopped because of the patterns in the current settings."""
 
     at: Time
     timers: Count
@@ -270,7 +270,7 @@ class StoppedTimersDocument(Document, frozen=True):
 
 
 class StatusDocument(Document, frozen=True, kw_only=True):
-    """The state of an engine; of the last sweep's `deleted` and `errors` only the first hundred each."""
+    """The status of an engine; only the first hundred each of the last sweep's `deleted` and `errors`."""
 
     version: str
     process: Count

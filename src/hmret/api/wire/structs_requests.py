@@ -23,7 +23,7 @@ _LONGEST_TEXT = 1024
 GivenImage = Annotated[
     str,
     Meta(
-        description="A reference by tag or digest, as people type it: `alpine:3.20`.",
+        description="A reference by tag or digest, as typed by people: `alpine:3.20`.",
         examples=["alpine:3.20"],
         extra_json_schema={"minLength": 1},
     ),
@@ -32,7 +32,7 @@ _Ttl = Annotated[
     Annotated[float, Meta(extra_json_schema={"exclusiveMinimum": 0, "maximum": 9_223_372_036})]
     | Annotated[str, Meta(extra_json_schema={"pattern": r"^[1-9][0-9]{0,5}(s|m|h)$"})],
     Meta(
-        description="How long the lease lasts from now: seconds as a number, or a duration as text, such as `10m` or `7d`.",
+        description="The duration of the lease from now: seconds as a number, or a text such as `10m` or `7d`.",
         examples=["10m", 600],
     ),
 ]
@@ -49,7 +49,7 @@ class MarkUsedBody(_Body):
     image: GivenImage
     digest: Annotated[
         Annotated[str, Meta(extra_json_schema={"pattern": "^(sha256:)?[0-9a-f]{64}$"})] | None,
-        Meta(description="Counts instead of what the reference says."),
+        Meta(description="The image's digest; overrides the reference."),
     ] = None
 
 
@@ -69,7 +69,7 @@ class CandidateBody(_Body):
     settings: Annotated[
         dict[str, Any],
         Meta(
-            description="Settings of the policy by dotted key, as check-config shows them; what is not given is as it is in force."
+            description="Settings of the policy by dotted key, as check-config shows them; those in force apply otherwise."
         ),
     ]
 

@@ -21,12 +21,10 @@ __all__ = ["check_config"]
 
 def check_config(
     *,
-    quiet: Annotated[
-        bool, Parameter(help="Print nothing where the settings can be used.", negative=())
-    ] = False,
+    quiet: Annotated[bool, Parameter(help="Print nothing if the settings are usable.", negative=())] = False,
     common: Checking = CHECKING,
 ) -> int:
-    """Tell every effective setting and where it came from."""
+    """Show every effective setting and where it came from."""
     settings = common.settings()
     if quiet:
         return 0
@@ -59,7 +57,7 @@ def _tell(settings: Settings) -> Iterator[str]:
     yield format_table(rows, titles=("setting", "value", "source")).rstrip("\n")
     yield f"config file: {printable(', '.join(settings.config_files) or 'none')}"
     if not NATIVE:
-        yield "native core: none; hmret works without it, and reads a large cache more slowly"
+        yield "native core: none; hmret works without it, but scans a large cache more slowly"
     yield f"retention is {'enabled' if settings.config.active else 'disabled'}"
     for warning in settings.warnings:
         yield f"warning: {printable(warning)}"

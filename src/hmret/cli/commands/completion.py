@@ -13,15 +13,16 @@ from hmret.cli.parsing.command_table import WITHOUT_VALUE
 __all__ = ["Shell", "completion"]
 
 Shell = Literal["bash", "zsh", "fish"]
-"""A shell that can be given completion."""
+"""A supported shell."""
 
 # The bash script offers paths as plain words; with `-o filenames`, folders get a slash and no space.
 _PATHS = "COMPREPLY=( $(compgen -f "
 _PATHS_AS_SUCH = f"compopt -o filenames; {_PATHS}"
 
 
-# Names of images come from the running engine; what takes longer than a person waits is given up. A shell splits words at
-# colons, so the whole word is taken from the line, and what the shell keeps of it is taken off again.
+# Image names come from the running engine; a lookup that takes longer than a person would wait is abandoned.
+# Shells split words at colons, so the whole word is taken from the line, and the part that the shell keeps is
+# removed again.
 _BASH_IMAGES = """
 _hmret_images() {
   _hmret "$@"
@@ -61,10 +62,8 @@ _FISH_IMAGE = "complete -c hmret -n '__fish_hmret_using_command {0}' -f -a '(__h
 _ZSH_IMAGE = re.compile(r"^( +'1:A reference by tag [^'\n]*)'", re.MULTILINE)
 
 
-def completion(
-    shell: Annotated[Shell, Parameter(name="SHELL", help="The shell that is to complete.")], /
-) -> int:
-    """Print the script that lets a shell complete commands, options, their values, and images of the running engine."""
+def completion(shell: Annotated[Shell, Parameter(name="SHELL", help="The shell to print it for.")], /) -> int:
+    """Print a shell's completion script for commands, options, their values, and the running engine's images."""
     script = make_app().generate_completion(shell=shell).replace(_PATHS, _PATHS_AS_SUCH)
     write_result(_with_images(shell, script).replace("@SECONDS@", str(TIME_SECONDS)))
     return 0
@@ -80,13 +79,14 @@ def _with_images(shell: Shell, script: str) -> str:
         case "fish":
             return script + _FISH_IMAGES + "".join(map(_FISH_IMAGE.format, COMPLETED))
         case "zsh":
-            # In the one function of the file: zsh calls it when it loads it, but not if there is another beside it.
+            # In the one function of the file: zsh calls it when it loads it, but not if there is another
+            # beside it.
             start = "_cyclopts_hmret() {\n"
             return _in_each_command(script).replace(start, f"{start}{_ZSH_IMAGES}", 1)
 
 
 def _in_each_command(script: str) -> str:
-    """Put the call for images behind the image of each command of zsh's script."""
+    """Add the completion of images to the image argument of each command in zsh's script."""
     parts = re.split(r"(?m)^(        [a-z-]+\)\n)", script)
     for index in range(1, len(parts), 2):
         command = parts[index].strip(" )\n")

@@ -18,10 +18,10 @@ __all__ = ["confirm"]
 
 
 def confirm(
-    *what: Annotated[str, Parameter(help="Folders as they are told to be lost, or clock.")],
+    *what: Annotated[str, Parameter(help="Folders that are reported as lost, or clock.")],
     common: WithoutPolicy = WITHOUT_POLICY,
 ) -> int:
-    """Say that what is there now is right."""
+    """Confirm that the present state is correct."""
     asked = Asked("POST", "/v1/confirm", {"what": list(what)})
     document = ask_or_do(common, asked, ConfirmedDocument, partial(_confirm, what))
     if common.json:

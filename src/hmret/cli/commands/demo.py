@@ -17,14 +17,15 @@ def demo(
     keep: Annotated[
         Place | None,
         Parameter(
-            metavar="FOLDER", help="Make the cache in this folder, empty or not there yet, and leave it."
+            metavar="FOLDER",
+            help="Create the cache in this folder, which must be empty or absent, and keep it.",
         ),
     ] = None,
     serve: Annotated[
-        bool, Parameter(help=f"Show it all at http://{_PAGE}/ too, until it is interrupted.", negative=())
+        bool, Parameter(help=f"Also serve the web page at http://{_PAGE}/ until interrupted.", negative=())
     ] = False,
 ) -> int:
-    """Show images come, go and be protected: a small cache in a temporary folder, with time sped up."""
+    """Show images being pulled, protected and deleted: a small cache in a temporary folder, with time sped up."""
     from hmret.cli.demo.running import run  # noqa: PLC0415 - only needed for this command
 
     return run(as_json=json, keep=None if keep is None else str(keep), serve=_PAGE if serve else None)

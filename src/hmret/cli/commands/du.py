@@ -48,7 +48,7 @@ class _Repository(msgspec.Struct):
 
 
 def du(*, common: Common = DEFAULTS) -> int:
-    """Show how many bytes the images occupy."""
+    """Show the disk usage of the images."""
     made = make_plan(common, common.settings())
     forecast = _forecast(made)
     repositories = _by_repository(made.verdicts)
@@ -153,7 +153,7 @@ def _tell(
 
 def _tell_marks(marks: Mapping[str, Any] | None, space: Mapping[str, int] | None) -> Iterator[list[str]]:
     if marks is None:
-        yield ["marks", "none set: images go for their age alone"]
+        yield ["marks", "none set: images are deleted for their age only"]
         return
     for name in ("high", "low"):
         share, size_bytes = marks[f"{name}_watermark"], marks[f"{name}_bytes"]

@@ -27,15 +27,15 @@ def events(
     *,
     follow: Annotated[
         bool,
-        Parameter(name=("--follow", "-f"), help="Go on with what happens, until interrupted.", negative=()),
+        Parameter(name=("--follow", "-f"), help="Keep showing new events until interrupted.", negative=()),
     ] = False,
     output: Annotated[
         Literal["table", "wide", "json"],
-        Parameter(name=("--output", "-o"), help="A line each, a long one with all that is known, or JSON."),
+        Parameter(name=("--output", "-o"), help="One line per event, one with all details, or JSON."),
     ] = "table",
     common: Asking = ASKING,
 ) -> int:
-    """Tell what the running engine has done lately, and does."""
+    """Show the running engine's recent events and, if asked, new ones."""
     engine = need_engine(common.settings().config, common.timeout_seconds)
     collect_from_now_on()
     for event in engine.events(follow=follow):

@@ -21,7 +21,7 @@ __all__ = ["explain"]
 
 
 def explain(image: Named, /, *, common: Common = DEFAULTS) -> int:
-    """Tell why one image goes or stays."""
+    """Explain why an image is kept or deleted."""
     config = common.settings().config
     engine = None if common.names_policy else answering_engine(common, config)
     if engine is not None:
@@ -74,7 +74,7 @@ def _tell(
         yield "the next sweep stops its timer"
     yield _foretell(verdict)
     if not enabled:
-        yield "disabled: nothing is swept; set images.auto_delete.enabled, or give --enable"
+        yield "disabled: nothing is swept; set images.auto_delete.enabled, or pass --enable"
 
 
 def _tell_more(verdict: Verdict) -> Iterator[list[str]]:
@@ -87,13 +87,13 @@ def _tell_more(verdict: Verdict) -> Iterator[list[str]]:
 def _foretell(verdict: Verdict) -> str:
     match verdict.blockers:
         case ():
-            return "it goes with the next sweep"
+            return "the next sweep will delete it"
         case (Reason.RETENTION_WINDOW,):
-            return f"it goes with the first sweep from {format_when(verdict.expires_at_ns)} on"
+            return f"the first sweep after {format_when(verdict.expires_at_ns)} will delete it"
         case (Reason.NEWLY_UNUSED,):
-            return "its timer starts with the next sweep; it goes when its whole window has passed after that"
+            return "the next sweep will start its timer; it will be deleted a full window after that"
         case (Reason.DEFERRED,):
-            return "it goes with one of the next sweeps"
+            return "one of the next sweeps will delete it"
         case (Reason.OUTSIDE_WINDOW,):
-            return "it goes with the first sweep within these hours"
-    return "it stays while any of this holds"
+            return "the first sweep within these hours will delete it"
+    return "it is kept as long as any of this applies"

@@ -1,4 +1,4 @@
-"""`forecast`: when images fall due."""
+"""`forecast`: when images expire."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -26,10 +26,10 @@ _WIDTH = 40
 
 def forecast(
     *,
-    days: Annotated[int, Parameter(help=f"How many UTC days, today the first; up to {MOST_DAYS}.")] = 30,
+    days: Annotated[int, Parameter(help=f"Number of UTC days, starting today; up to {MOST_DAYS}.")] = 30,
     common: Common = DEFAULTS,
 ) -> int:
-    """Tell what falls due on each day."""
+    """Show which images expire on each day."""
     if not 1 <= days <= MOST_DAYS:
         raise ConfigError(f"--days: expected a number from 1 to {MOST_DAYS}, got {days}")
     settings = common.settings()
@@ -61,7 +61,7 @@ def _tell(days: Sequence[DueDocument]) -> Iterator[str]:
     ]
     yield format_table(rows, titles=("date (UTC)", "images", "falls due", ""), right=[1, 2]).rstrip("\n")
     images, disk_bytes = sum(day.images for day in days), sum(day.bytes for day in days)
-    yield f"in all {images} images, {format_size(disk_bytes)}, if nothing is used or pulled meanwhile"
+    yield f"total: {images} images, {format_size(disk_bytes)}, if nothing is used or pulled until then"
 
 
 def _bar(disk_bytes: int, most: int) -> str:

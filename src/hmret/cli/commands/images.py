@@ -1,4 +1,4 @@
-"""`images`: every image of the cache, with what is known of its use."""
+"""`images`: every image of the cache, with what is known about its use."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""`lease`, `leases` and `unlease`: images that the running engine keeps for a while."""
+"""`lease`, `leases` and `unlease`: images that the running engine protects for a while."""
 
 from typing import Annotated
 from urllib.parse import quote
@@ -17,20 +17,20 @@ from hmret.cli.parsing.options import Named, read_span
 
 __all__ = ["lease", "leases", "unlease"]
 
-Id = Annotated[str, Parameter(name="ID", help="Of a lease, as lease and leases tell it.")]
+Id = Annotated[str, Parameter(name="ID", help="The id of a lease, as shown by lease and leases.")]
 
 
 def lease(
     image: Named,
     /,
     *,
-    ttl: Annotated[str, Parameter(help="How long it lasts from now, such as 10m or 7d.")] = "1h",
-    owner: Annotated[str, Parameter(help="Who wants it.")] = "command line",
-    reason: Annotated[str, Parameter(help="What for.")] = "",
-    digest: Annotated[str | None, Parameter(help="Counts instead of what the reference says.")] = None,
+    ttl: Annotated[str, Parameter(help="How long the lease lasts, such as 10m or 7d.")] = "1h",
+    owner: Annotated[str, Parameter(help="Who holds the lease.")] = "command line",
+    reason: Annotated[str, Parameter(help="What the lease is for.")] = "",
+    digest: Annotated[str | None, Parameter(help="The image's digest; overrides the reference.")] = None,
     common: Asking = ASKING,
 ) -> int:
-    """Keep an image from deletion for a while."""
+    """Protect an image from deletion for a while."""
     read_span("--ttl", ttl)
     body = {"image": image, "digest": digest, "ttl": ttl, "owner": owner, "reason": reason}
     engine = need_engine(common.settings().config, common.timeout_seconds)
@@ -45,7 +45,7 @@ def lease(
 
 
 def leases(*, shown: Shown = TABLE, common: Asking = ASKING) -> int:
-    """Tell the leases that were granted."""
+    """List the leases in force."""
     engine = need_engine(common.settings().config, common.timeout_seconds)
     document = engine.ask("GET", "/v1/leases")
     match output := shown.as_output(as_json=common.json):

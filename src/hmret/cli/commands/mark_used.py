@@ -22,10 +22,10 @@ def mark_used(
     image: Named,
     /,
     *,
-    digest: Annotated[str | None, Parameter(help="Counts instead of what the reference says.")] = None,
+    digest: Annotated[str | None, Parameter(help="The image's digest; overrides the reference.")] = None,
     common: WithoutPolicy = WITHOUT_POLICY,
 ) -> int:
-    """Say that an image is about to be used."""
+    """Mark an image used."""
     asked = Asked("POST", "/v1/mark-used", {"image": image, "digest": digest})
     used = ask_or_do(common, asked, MarkedUsedDocument, partial(_mark_used, image, digest))
     if common.json:

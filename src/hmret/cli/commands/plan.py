@@ -66,15 +66,17 @@ _WIDE = (*_COLUMNS, Column(title="status", worth=1), Column(title="needed by", w
 def plan(
     *,
     at: Annotated[
-        str | None, Parameter(help="What would be due then: an RFC 3339 time, such as 2026-12-24T00:00:00Z.")
+        str | None, Parameter(help="Plan for this time, in RFC 3339: 2026-12-24T00:00:00Z.")
     ] = None,
     chosen: ImageFilter = EVERYTHING,
-    every: Annotated[bool, FLAG, Parameter(name="--all", help="List what is kept, too.")] = False,
-    detailed_exitcode: Annotated[bool, FLAG, Parameter(help="Exit code 4: something would go.")] = False,
+    every: Annotated[bool, FLAG, Parameter(name="--all", help="List the images that are kept, too.")] = False,
+    detailed_exitcode: Annotated[
+        bool, FLAG, Parameter(help="Exit with code 4 if something would be deleted.")
+    ] = False,
     shown: Shown = TABLE,
     common: Common = DEFAULTS,
 ) -> int:
-    """Tell what a sweep would do, now or at another time."""
+    """Show what a sweep would do, now or at another time."""
     moment = None if at is None else _read_moment(at)
     made = make_plan(common, common.settings(), moment)
     show_plan(made, common, shown, chosen, every=every)
@@ -132,18 +134,18 @@ def _tell(made: Made, chosen: ImageFilter, *, every: bool, is_wide: bool) -> Ite
         else:
             yield format_columns(_COLUMNS, [_row(verdict) for verdict in images], styles=ACTION_STYLES)
     if len(images) < len(listed):
-        yield f"{len(listed) - len(images)} more are not shown; --limit says how many are"
+        yield f"{len(listed) - len(images)} more are not shown; use --limit to show more"
     yield from tell_summary(head.summary, stopped_by(verdicts))
     yield from _tell_kept(verdicts, hint=not (every or chosen.names_some))
     for stale in head.stale_references:
         source = name_source(stale.source, head.vm_names)
-        yield printable(f"stale reference: {source} refers to {stale.image}, which is not here")
+        yield printable(f"stale reference: {source} refers to {stale.image}, which is not in the cache")
     if made.comparison is not None:
         yield from _tell_comparison(made.comparison)
     yield f"at {head.at} in {printable(head.data_dir)}"
     yield from map(format_suspension, head.suspended)
     if not head.enabled:
-        yield "disabled: a sweep would do nothing of this; set images.auto_delete.enabled, or give --enable"
+        yield "disabled: a sweep would do none of this; set images.auto_delete.enabled, or pass --enable"
 
 
 def _tell_kept(verdicts: Sequence[Verdict], *, hint: bool) -> Iterator[str]:
@@ -158,21 +160,21 @@ def _tell_kept(verdicts: Sequence[Verdict], *, hint: bool) -> Iterator[str]:
 def _tell_comparison(comparison: ComparisonDocument) -> Iterator[str]:
     """Describe what the given settings would change."""
     for title, differences in (
-        ("would newly go", comparison.newly_go),
-        ("would newly stay", comparison.newly_stay),
+        ("newly deleted", comparison.newly_go),
+        ("newly kept", comparison.newly_stay),
     ):
         for one in differences[:_MOST_ON_TERMINAL]:
             yield printable(
                 f"{title}: {one.repository}@{shorten_digest(one.digest)} "
                 f"({', '.join(one.tags) or '-'}), {format_size(one.disk_bytes)}, "
-                f"{one.reason_in_force.value} by the settings in force, {one.reason.value} by these"
+                f"{one.reason_in_force.value} under the current settings, {one.reason.value} under these"
             )
         if len(differences) > _MOST_ON_TERMINAL:
             yield f"{title}: {len(differences) - _MOST_ON_TERMINAL} more"
     in_force = comparison.in_force
     yield (
-        f"compared with the settings in force, {put_count(len(comparison.newly_go), 'image')} would newly go and "
-        f"{len(comparison.newly_stay)} newly stay; by those {in_force.delete} of {in_force.images} would be deleted "
+        f"compared with the current settings, {put_count(len(comparison.newly_go), 'image')} would be newly deleted and "
+        f"{len(comparison.newly_stay)} newly kept; under those {in_force.delete} of {in_force.images} would be deleted "
         f"({format_size(in_force.delete_bytes)})"
     )
 

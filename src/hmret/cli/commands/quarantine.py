@@ -1,4 +1,4 @@
-"""`quarantine` and `restore`: deleted images that can be brought back."""
+"""`quarantine` and `restore`: deleted images that can be restored."""
 
 from functools import partial
 from typing import Annotated
@@ -36,10 +36,10 @@ def restore(
     image: Named,
     /,
     *,
-    digest: Annotated[str | None, Parameter(help="Counts instead of what the reference says.")] = None,
+    digest: Annotated[str | None, Parameter(help="The image's digest; overrides the reference.")] = None,
     common: WithoutPolicy = WITHOUT_POLICY,
 ) -> int:
-    """Bring a deleted image back from quarantine."""
+    """Restore a deleted image from quarantine."""
     asked = Asked("POST", "/v1/restore", {"image": image, "digest": digest})
     restored = ask_or_do(common, asked, RestoredDocument, partial(_restore, image, digest))
     if common.json:
@@ -50,7 +50,7 @@ def restore(
 
 
 def quarantine(*, shown: Shown = TABLE, common: WithoutPolicy = WITHOUT_POLICY) -> int:
-    """Tell the deleted images that can be brought back."""
+    """List the deleted images that can be restored."""
     document = ask_or_do(common, Asked("GET", "/v1/quarantine"), QuarantineDocument, _look)
     images = document.images
     match output := shown.as_output(as_json=common.json):
@@ -88,7 +88,11 @@ async def _look(config: RetentionConfig) -> QuarantineDocument:
 
 def _tell(restored: RestoredDocument) -> str:
     tags = f" ({', '.join(restored.tags)})" if restored.tags else ""
-    taken = f", without {', '.join(restored.taken_tags)}, taken meanwhile" if restored.taken_tags else ""
+    taken = (
+        f", without {', '.join(restored.taken_tags)}, now used for another image"
+        if restored.taken_tags
+        else ""
+    )
     return f"{restored.repository}@{restored.digest}{tags} restored{taken}"
 
 

@@ -13,7 +13,7 @@ __all__ = ["status"]
 
 
 def status(*, common: Asking = ASKING) -> int:
-    """Tell how the running engine is."""
+    """Show the status of the running engine."""
     engine = need_engine(common.settings().config, common.timeout_seconds)
     document = engine.ask("GET", "/v1/status")
     listed = engine.read(lambda status: status["suspended"], document)
@@ -33,7 +33,7 @@ def _facts(status: structs.StatusDocument) -> list[list[str]]:
         ["engine", f"{status.version}, process {status.process}, {status.backend}"],
         ["up for", format_seconds(status.uptime_seconds)],
         ["data directory", printable(status.data_dir)],
-        ["retention", "enabled" if status.enabled else "disabled: nothing is swept"],
+        ["retention", "enabled" if status.enabled else "disabled: no sweeps run"],
         ["sweeping", f"yes, {status.images_seen} images seen" if status.sweeping else "no"],
         ["last sweep", "none yet" if last is None else ", ".join(_sum_up(last))],
         ["sweeps", str(totals.sweeps)],
@@ -57,9 +57,9 @@ def _limits(disk: structs.DiskDocument | None, brake: structs.BrakeDocument | No
         used, total = disk.used_bytes, disk.used_bytes + disk.available_bytes
         usage = f"{format_size(used)} of {format_size(total)} in use"
         if disk.pressed:
-            usage += ", too full: images go early"
+            usage += ", too full: images are deleted early"
         if disk.shortfall_bytes:
-            usage += f"; {format_size(disk.shortfall_bytes)} are missing to the low mark whatever goes"
+            usage += f"; {format_size(disk.shortfall_bytes)} short of the low mark whatever is deleted"
         yield ["disk", usage]
     if brake is not None:
         expired = f"{brake.expired} of {brake.eligible} images have expired at once"
@@ -73,7 +73,7 @@ def _limits(disk: structs.DiskDocument | None, brake: structs.BrakeDocument | No
 
 
 def _put_stopped(stopped: structs.StoppedTimersDocument | None) -> Iterator[list[str]]:
-    """Describe which timers the settings in force have stopped."""
+    """Describe which timers were stopped because of the current settings."""
     if stopped is not None:
         yield ["timers stopped", f"{stopped.timers} at {stopped.at}: {printable(stopped.detail)}"]
 

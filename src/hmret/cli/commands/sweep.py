@@ -37,15 +37,15 @@ _DONE = (SweepStatus.SUCCESS, SweepStatus.DISABLED)
 
 def sweep(
     *,
-    dry_run: Annotated[bool, FLAG, Parameter(help="Do what plan does, and nothing else.")] = False,
-    yes: Annotated[bool, FLAG, Parameter(name=("--yes", "-y"), help="Do not ask.")] = False,
-    release_brake: Annotated[bool, FLAG, Parameter(help="Let go what the brake holds.")] = False,
+    dry_run: Annotated[bool, FLAG, Parameter(help="Only show the plan; change nothing.")] = False,
+    yes: Annotated[bool, FLAG, Parameter(name=("--yes", "-y"), help="Do not ask for confirmation.")] = False,
+    release_brake: Annotated[bool, FLAG, Parameter(help="Delete the images that the brake holds.")] = False,
     stop_timers: Annotated[
-        bool, FLAG, Parameter(help="Stop every timer where the patterns allow nothing that is here.")
+        bool, FLAG, Parameter(help="Stop all timers if the patterns allow no image here.")
     ] = False,
     common: Common = DEFAULTS,
 ) -> int:
-    """Sweep once, and tell what was deleted."""
+    """Sweep once, and show what was deleted."""
     if dry_run:
         from hmret.cli.commands.plan import plan  # noqa: PLC0415 - not needed for a sweep
 
@@ -107,7 +107,7 @@ def _sweep_here(settings: Settings, common: Common, *, release_brake: bool, stop
 
 def _tell(report: SweepReportDocument) -> Iterator[str]:
     if report.status is SweepStatus.DISABLED:
-        yield "disabled: nothing was touched; set images.auto_delete.enabled, or give --enable"
+        yield "disabled: nothing was touched; set images.auto_delete.enabled, or pass --enable"
         return
     yield f"{report.status.value}, after {format_seconds(report.duration_seconds)}"
     yield from map(format_suspension, report.suspended)
@@ -120,7 +120,7 @@ def _tell(report: SweepReportDocument) -> Iterator[str]:
             ["kept because open", str(report.open_images)],
             ["timers stopped", str(report.cleared_states)],
             ["timers started", str(report.marked_unused)],
-            ["records of gone images pruned", str(report.pruned_states)],
+            ["records of absent images pruned", str(report.pruned_states)],
             ["ready images", str(report.ready_images)],
             ["protected images", str(report.protected_images)],
             ["stale references", str(report.stale_references)],

@@ -23,7 +23,8 @@ _CACHE = """\
 CacheDirectory=hmret
 Environment=PEX_ROOT=/var/cache/hmret
 """
-# Characters with a special meaning in a word of a unit file. A dollar has none in the path of a program, nor in a variable.
+# Characters with a special meaning in a word of a unit file. A dollar has none in the path of a program, nor
+# in a variable.
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "%": "%%", "\n": "\\n"})
 
 
@@ -31,9 +32,9 @@ def unit(
     *,
     data_dir: Annotated[Place | None, Parameter(metavar="FOLDER", help="hypeman's data directory.")] = None,
 ) -> int:
-    """Print the systemd unit that runs this very installation.
+    """Print the systemd unit that runs this installation.
 
-    Without --data-dir it is for the data directory that the settings name.
+    Without --data-dir it is for the data directory in the settings.
     """
     if data_dir is None:
         config = load_settings(config_file=None, environment=os.environ, flags={}).config

@@ -46,18 +46,20 @@ _ORDERS: Mapping[str, Callable[[Verdict], Any]] = {
 @Parameter(name="*", negative=())
 @frozen(kw_only=True)
 class Shown:
-    """How a command lists things."""
+    """The format of a command's list."""
 
     output: Annotated[
         Output,
         Parameter(
             name=("--output", "-o"),
-            help="A table, a wide one with whole digests, names alone, JSON, or CSV with the fields of the JSON.",
+            help="A table, a wide table with full digests, names only, JSON, or CSV with the fields of the JSON.",
         ),
     ] = "table"
     quiet: Annotated[
         bool,
-        Parameter(name=("--quiet", "-q"), help="Only repository@digest, one a line.", show_default=False),
+        Parameter(
+            name=("--quiet", "-q"), help="Print only repository@digest, one per line.", show_default=False
+        ),
     ] = False
 
     def as_output(self, *, as_json: bool) -> Output:
@@ -78,24 +80,25 @@ class ImageFilter:
 
     reason: Annotated[
         list[Reason] | None,
-        Parameter(help="Only images of this reason; repeatable.", json_list=False, negative=()),
+        Parameter(help="Only images with this reason; repeatable.", json_list=False, negative=()),
     ] = None
     action: Annotated[
         list[Wanted] | None,
         Parameter(
-            help="Only images to which this happens, in these words or in those of the JSON; repeatable.",
+            help="Only images with this action, named as in the table or as in the JSON; repeatable.",
             json_list=False,
             negative=(),
         ),
     ] = None
     repository: Annotated[
-        str | None, Parameter(help="Only images of this repository, or of those that match a pattern.")
+        str | None,
+        Parameter(help="Only images of this repository, or of repositories that match this pattern."),
     ] = None
     sort: Annotated[
         Order | None,
-        Parameter(help="By what they are sorted; sizes the largest first, times the earliest first."),
+        Parameter(help="Sort key; sizes are sorted largest first, times earliest first."),
     ] = None
-    limit: Annotated[int | None, Parameter(help="How many are listed at most.")] = None
+    limit: Annotated[int | None, Parameter(help="List at most this many.")] = None
 
     def __attrs_post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:

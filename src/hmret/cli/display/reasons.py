@@ -37,43 +37,43 @@ def describe_reason(  # noqa: C901, PLR0912 - one case for each reason
         case Reason.NOT_ALLOWED:
             yield f"not allowed: no pattern of images.auto_delete.allowed matches {verdict.repository}"
         case Reason.NOT_PULLABLE:
-            yield "cannot be pulled again, as its label, a build's record or its repository says; hmret.delete_unpullable is false"
+            yield "cannot be pulled again, according to its label, a build record or its repository; hmret.delete_unpullable is false"
         case Reason.NEWLY_UNUSED:
-            yield "no timer runs yet: the next sweep starts it"
+            yield "no timer is running yet: the next sweep starts it"
         case Reason.KEPT_BY_RULE:
             yield f"rule {verdict.rule} of hmret.rules keeps it"
         case Reason.RETENTION_WINDOW:
             by_rule = "" if verdict.rule is None else f", by rule {verdict.rule} of hmret.rules"
             yield f"in its window until {format_when(verdict.expires_at_ns)}{by_rule}"
         case Reason.LATEST:
-            yield "one of the newest of its repository, as many as keep_latest says"
+            yield "one of the newest of its repository, within keep_latest"
         case Reason.TOO_YOUNG:
             yield f"younger than hmret.min_age, {format_span(timedelta_nanoseconds(config.min_age))}, or of unknown age"
         case Reason.SHARED:
             holders = ", ".join(f"{holder.repository} ({holder.reason})" for holder in verdict.held_by)
-            yield f"its bytes are also those of {holders or ', '.join(verdict.shared_with)}"
+            yield f"its content is shared with {holders or ', '.join(verdict.shared_with)}"
         case Reason.SUSPENDED:
             yield from (f"deletion is suspended: {words}" for words in suspended)
         case Reason.BACKOFF:
-            yield "its deletion failed lately, and is not tried again yet"
+            yield "its deletion failed recently, and will be retried later"
         case Reason.BRAKE:
             yield (
-                "the brake holds: too much has expired at once; it goes when that has been announced for "
-                "hmret.brake_for, or with: hmret sweep --release-brake"
+                "held by the brake: too many images have expired at once; it will be deleted once that has been announced "
+                "for hmret.brake_for, or with: hmret sweep --release-brake"
             )
         case Reason.OUTSIDE_WINDOW:
             window = config.window
             yield f"outside the hours of hmret.window: {', '.join(window.hours)} {window.time_zone}"
         case Reason.DEFERRED:
             yield (
-                f"deferred: more are due than hmret.max_deletes_per_sweep, {config.max_deletes_per_sweep}, or "
-                f"hmret.max_bytes_per_sweep, {config.max_bytes_per_sweep}, lets go at once"
+                f"deferred: more images are due than hmret.max_deletes_per_sweep, {config.max_deletes_per_sweep}, or "
+                f"hmret.max_bytes_per_sweep, {config.max_bytes_per_sweep}, allows in one sweep"
             )
         case Reason.OPEN:
             yield "a process has its disk open"
         case Reason.EXPIRED:
             yield "its window has passed"
         case Reason.DISK_PRESSURE:
-            yield "the disk is too full, by hmret.disk"
+            yield "the disk is too full, according to hmret.disk"
         case _:
             assert_never(blocker)

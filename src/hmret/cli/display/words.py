@@ -1,4 +1,4 @@
-"""The words for what happens to images, for people; the JSON documents keep saying `clear` and `mark`."""
+"""The words for actions, for people; JSON documents say `clear` and `mark` instead."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -55,7 +55,7 @@ def put_count(count: int, what: str) -> str:
 
 
 def tell_stopped(by_reason: Mapping[Reason, int]) -> Iterator[str]:
-    """Say which timers a sweep would stop, and why."""
+    """Describe which timers a sweep would stop, and why."""
     count = sum(by_reason.values())
     if count:
         parts = (
@@ -73,7 +73,7 @@ def tell_summary(summary: SummaryDocument, stopped: Mapping[Reason, int]) -> Ite
     if summary.mark:
         yield f"{put_count(summary.mark, 'timer')} would be started"
     if summary.prune:
-        yield f"{put_count(summary.prune, 'record')} of images that are gone would be pruned"
+        yield f"{put_count(summary.prune, 'record')} of absent images would be pruned"
 
 
 def name_source(source: str, names: Mapping[str, str]) -> str:

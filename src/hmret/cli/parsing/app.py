@@ -101,7 +101,7 @@ def _message_of(error: CycloptsError) -> str:
         case UnknownOptionError():
             given = (error.token.keyword or error.token.value).partition("=")[0]
             if given in (*WITH_VALUE, *WITHOUT_VALUE):
-                return f"{given} means nothing to {' '.join(error.command_chain or ())}"
+                return f"{' '.join(error.command_chain or ())} does not accept {given}"
             known = [
                 name for argument in error.argument_collection if argument.parse for name in argument.names
             ]

@@ -9,138 +9,144 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "hmret.cli.service.run:run",
         """Sweep in the background until SIGTERM or SIGINT.
 
-        The image in hand is finished first. SIGHUP reads the settings again. Serves the control socket, and what can
-        only be looked at on hmret.metrics_listen. Where retention is disabled it says so, sweeps nothing, and serves all else.""",
+        On a stop signal the current image is finished first. SIGHUP reloads the settings. Serves the control
+        socket, and metrics and a read-only API on hmret.metrics_listen. If retention is disabled, it says so
+        and serves everything
+        without sweeping.""",
     ),
     "status": (
         "hmret.cli.commands.status:status",
         """Show the status of the running engine.
 
-        Exit code 1: no engine runs, or deletion is suspended.""",
+        Exit code 1: no engine is running, or deletion is suspended.""",
     ),
     "sweep": (
         "hmret.cli.commands.sweep:sweep",
         """Sweep once, and show what was deleted.
 
-        At a terminal it asks before anything is deleted. The bytes are free when this ends, but for what goes into
-        quarantine. Where retention is disabled nothing is touched. Without a running engine, patterns that allow nothing
-        that is here, while timers run, are refused: all of those would stop.
+        On a terminal it asks for confirmation first. When it returns, the disk space has been freed, except
+        for images that went into quarantine. If retention is disabled, nothing is touched. Without a running
+        engine, a sweep is refused if the patterns allow no image in the cache while timers are running, since
+        all timers would stop.
 
         Exit code 1: something failed, or deletion is suspended.""",
     ),
     "plan": (
         "hmret.cli.commands.plan:plan",
-        """Show what a sweep would do, now or at another time; change nothing.
+        """Show what a sweep would do, now or at another time, without doing it.
 
-        Lists what would be deleted and whose timers would stop or start; the rest is counted. Given --config, a running
-        engine tells what that would change of what its own settings would do. Works where retention is disabled, too.
+        Lists the images that would be deleted and those whose timers would stop or start; the rest are only
+        counted. With --config, a running engine compares those settings with its own. Works even if retention
+        is disabled.
 
         Exit code 1: deletion is suspended. 4, with --detailed-exitcode: something would be deleted.""",
     ),
     "images": (
         "hmret.cli.commands.images:images",
-        """List every image: its size, last use, when it falls due, why, and who needs it.
+        """List every image with its size, its last use, when it expires and why, and what needs it.
 
         Exit code 1: deletion is suspended.""",
     ),
     "du": (
         "hmret.cli.commands.du:du",
-        """Show how many bytes the images occupy, by repository and by reason, and how full their disk is.""",
+        """Show the disk usage of the images, by repository and by reason, and how full their disk is.""",
     ),
     "forecast": (
         "hmret.cli.commands.forecast:forecast",
-        """Show what falls due on each of the next days, if nothing is used or pulled until then; change nothing.
+        """Show which images expire on each of the coming days if nothing is used or pulled until then.
 
-        Given --config, it works by itself, by those settings.""",
+        With --config, the forecast is made under those settings, without asking a running engine.""",
     ),
     "explain": (
         "hmret.cli.commands.explain:explain",
-        """Explain why one image goes or stays, and until when; change nothing.
+        """Explain why an image is kept or deleted, and until when it is kept.
 
-        Names every reason that holds. Exit code 1: the image is not here.""",
+        Lists every reason that applies. Exit code 1: the image is not in the cache.""",
     ),
     "mark-used": (
         "hmret.cli.commands.mark_used:mark_used",
-        """Mark an image used: it stays for at least its window from now.
+        """Mark an image used: it is kept for at least its window from now.
 
-        Works where retention is disabled, too. Exit code 1: the image is not here, not ready or broken.""",
+        Works even if retention is disabled. Exit code 1: the image is not in the cache, not ready or broken.""",
     ),
     "confirm": (
         "hmret.cli.commands.confirm:confirm",
-        """Confirm that what is there now is right, where a volume that is not mounted or the clock suspends deletion.
+        """Confirm that the present state is correct, after lost folders or a clock jump suspended deletion.
 
-        Takes over guests, snapshots or folders of images that are told as lost, and clock. With several, name those that
-        are right. Exit code 0, also where there is nothing to confirm.""",
+        Accepts the guests, snapshots or image folders that are reported as lost, and the clock. If there are
+        several, name
+        those that are correct. Exit code 0 even if there is nothing to confirm.""",
     ),
     "restore": (
         "hmret.cli.commands.quarantine:restore",
-        """Bring a deleted image back from quarantine, with those of its tags that are free, for a full window.
+        """Restore a deleted image from quarantine, with those of its tags that are free, for a full window.
 
-        Works where retention is disabled, too. Exit code 1: the image is not in quarantine, or here already.""",
+        Works even if retention is disabled. Exit code 1: the image is not in quarantine, or already in the cache.""",
     ),
     "quarantine": (
         "hmret.cli.commands.quarantine:quarantine",
-        """List the deleted images that can be brought back, and until when; change nothing.""",
+        """List the deleted images that can be restored, and until when.""",
     ),
     "lease": (
         "hmret.cli.commands.leases:lease",
-        """Keep an image from deletion for a while, over restarts too.
+        """Protect an image from deletion for a while, across restarts too.
 
-        Asks the running engine. Exit code 1: none runs, or the image is not here, not ready or broken.""",
+        Requires a running engine. Exit code 1: there is none, or the image is not in the cache, not ready or broken.""",
     ),
     "leases": (
         "hmret.cli.commands.leases:leases",
-        """List the leases that were granted.
+        """List the leases in force.
 
-        Asks the running engine. Exit code 1: none runs.""",
+        Requires a running engine. Exit code 1: there is none.""",
     ),
     "unlease": (
         "hmret.cli.commands.leases:unlease",
         """End a lease.
 
-        Asks the running engine. Exit code 1: none runs, or there is no such lease.""",
+        Requires a running engine. Exit code 1: there is none, or no such lease exists.""",
     ),
     "events": (
         "hmret.cli.commands.events:events",
-        """Show what the running engine has done lately and, with --follow, does.
+        """Show the running engine's recent events and, with --follow, new ones.
 
-        Exit code 1: no engine runs.""",
+        Exit code 1: no engine is running.""",
     ),
     "check-config": (
         "hmret.cli.commands.check_config:check_config",
-        """Show every setting and where it came from, and warn of what is probably not meant.""",
+        """Show every setting and where it came from, and warn about probable mistakes.""",
     ),
     "unit": (
         "hmret.cli.commands.unit:unit",
-        """Print the systemd unit that runs this very installation.""",
+        """Print the systemd unit that runs this installation.""",
     ),
     "demo": (
         "hmret.cli.commands.demo:demo",
-        """Show images come, go and be protected, on a small cache of its own.""",
+        """Show images being pulled, protected and deleted, in a small cache of its own.""",
     ),
     "completion": (
         "hmret.cli.commands.completion:completion",
-        """Print the script that lets a shell complete commands, options and their values.
+        """Print a shell's completion script for commands, options and their values.
 
-        bash: put it into /etc/bash_completion.d/hmret.
+        bash: save it as /etc/bash_completion.d/hmret.
 
-        fish: into /etc/fish/completions/hmret.fish.
+        fish: save it as /etc/fish/completions/hmret.fish.
 
-        zsh: into _cyclopts_hmret, a name that it needs, in a folder of $fpath.""",
+        zsh: save it under the required name _cyclopts_hmret in a folder of $fpath.""",
     ),
 }
 """The module of each command, imported only when called, and its help."""
 
-HELP = """Delete images that nothing has used for long, and never what something needs.
+HELP = """Delete images that have been unused for a long time, and never one that is needed.
 
-Options of a command may also stand before it. An image is named by a reference (alpine:3.20), by 12 digits or more of its
-digest, or by the VM that runs from it.
+A command's options may also precede it. An image is named by a reference (alpine:3.20), by 12 or more digits
+of its digest, or by the VM that runs from it.
 
-Where an engine runs on the data directory, sweep, plan, images, du, forecast, explain, mark-used, confirm, restore and
-quarantine ask it. Given --enable, --unused-for or --allow, sweep, plan, images, du, forecast and explain work by themselves.
+If an engine is running on the data directory, sweep, plan, images, du, forecast, explain, mark-used, confirm,
+restore and quarantine ask it. With --enable, --unused-for or --allow, sweep, plan, images, du, forecast and
+explain do not ask it.
 
-Exit codes: 0 done; 1 something failed or is suspended; 2 bad usage or config; 3 another engine has the data directory;
-4 plan --detailed-exitcode, and something would be deleted.
+Exit codes: 0 done; 1 something failed or is suspended; 2 bad usage or config; 3 another engine holds the data
+directory; 4 plan --detailed-exitcode, and something would be deleted.
 """
 """The help of the whole program."""
 

@@ -31,7 +31,7 @@ _NoTimeout = Annotated[str, Parameter(parse=False)]
 @Parameter(name="*", negative=())
 @frozen(kw_only=True)
 class WithoutPolicy(Common):
-    """What stands behind a command that does the same whatever may be deleted."""
+    """The options of a command that does not depend on the deletion policy."""
 
     enable: _NoFlag = None
     unused_for: _NoText = None
@@ -41,7 +41,7 @@ class WithoutPolicy(Common):
 @Parameter(name="*", negative=())
 @frozen(kw_only=True)
 class Asking(WithoutPolicy):
-    """What stands behind a command that only asks the running engine."""
+    """The options of a command that only queries the running engine."""
 
     backend: _NoBackend = "asyncio"
     log_level: _NoLogLevel = None
@@ -50,7 +50,7 @@ class Asking(WithoutPolicy):
 @Parameter(name="*", negative=())
 @frozen(kw_only=True)
 class Checking(Common):
-    """What stands behind a command that reads the settings and nothing else."""
+    """The options of a command that only reads the settings."""
 
     backend: _NoBackend = "asyncio"
     timeout: _NoTimeout = TIMEOUT
@@ -60,9 +60,9 @@ class Checking(Common):
 @Parameter(name="*", negative=())
 @frozen(kw_only=True)
 class Running(Common):
-    """What stands behind a command that is an engine."""
+    """The options of a command that is an engine."""
 
-    json: Annotated[bool, FLAG, Parameter(help="Tell an error that ends it as one JSON document.")] = False
+    json: Annotated[bool, FLAG, Parameter(help="Print a fatal error as one JSON document.")] = False
     timeout: _NoTimeout = TIMEOUT
 
 

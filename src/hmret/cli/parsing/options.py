@@ -25,13 +25,13 @@ Named = Annotated[
     str,
     Parameter(
         name="IMAGE",
-        help="A reference by tag or digest (alpine:3.20), 12 or more digits of a digest, or the name of a VM.",
+        help="A reference by tag or digest (alpine:3.20), 12 or more digits of a digest, or a VM's name.",
     ),
 ]
-"""The image that a command is about."""
+"""The image that a command operates on."""
 
 FLAG = Parameter(negative=(), show_default=False)
-"""An option without a value, which can only be given or left out."""
+"""An option without a value, which can only be present or absent."""
 
 Place = str | Path
 """A path, always kept as the text that was given; the `Path` in the type makes shells complete it."""
@@ -58,35 +58,37 @@ def read_span(option: str, text: str) -> int:
 @Parameter(name="*", negative=())
 @frozen(kw_only=True)
 class Common:
-    """What stands behind a command; None: not given."""
+    """The options of a command; None: not given."""
 
     config: Annotated[
         Place | None,
         Parameter(
             metavar="FILE",
             help="hypeman's config file; default: $HMRET_CONFIG, $CONFIG_PATH, /etc/hypeman/config.yaml or "
-            "~/.config/hypeman/config.yaml, the first that is given or there. /etc/hmret/config.yaml is read beside it, "
-            "unless this option or $HMRET_CONFIG names the file.",
+            "~/.config/hypeman/config.yaml, whichever is set or exists first. /etc/hmret/config.yaml is read as well, "
+            "unless this option or $HMRET_CONFIG names a file.",
         ),
     ] = None
     data_dir: Annotated[Place | None, Parameter(metavar="FOLDER", help="hypeman's data directory.")] = None
-    enable: Annotated[bool | None, Parameter(n_tokens=0, help="Sweep, whatever the config file says.")] = None
+    enable: Annotated[
+        bool | None, Parameter(n_tokens=0, help="Enable retention, whatever the config file says.")
+    ] = None
     unused_for: Annotated[
-        str | None, Parameter(help="How long an image must have been unused: 30d, 720h.")
+        str | None, Parameter(help="How long an image must be unused to expire: 30d, 720h.")
     ] = None
     allow: Annotated[
         list[str] | None,
         Parameter(
-            help="Pattern of repositories that may be deleted from; repeatable, replaces the configured list.",
+            help="A pattern of repositories whose images may be deleted; repeatable, replaces the configured list.",
             json_list=False,
         ),
     ] = None
-    backend: Annotated[Backend, Parameter(help="What runs the engine.")] = "asyncio"
-    json: Annotated[bool, FLAG, Parameter(help="Print one JSON document; an error is one, too.")] = False
-    timeout: Annotated[str, Parameter(help="How long a running engine may be silent.")] = TIMEOUT
-    log_format: Annotated[LogFormat, Parameter(help="How log lines look on standard error.")] = "console"
+    backend: Annotated[Backend, Parameter(help="The event loop that runs the engine.")] = "asyncio"
+    json: Annotated[bool, FLAG, Parameter(help="Print one JSON document, also for an error.")] = False
+    timeout: Annotated[str, Parameter(help="How long a running engine may be unresponsive.")] = TIMEOUT
+    log_format: Annotated[LogFormat, Parameter(help="The format of log lines on standard error.")] = "console"
     log_level: Annotated[
-        LogLevel | None, Parameter(help="The least that is logged; default: warning, of run: info.")
+        LogLevel | None, Parameter(help="The lowest level that is logged; default: warning, for run: info.")
     ] = None
 
     def settings(self, earlier: Settings | None = None) -> Settings:

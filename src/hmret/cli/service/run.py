@@ -9,11 +9,12 @@ __all__ = ["run"]
 
 
 def run(*, common: Running = RUNNING) -> int:
-    """Sweep in the background until SIGTERM or SIGINT; SIGHUP reads the settings anew."""
+    """Sweep in the background until SIGTERM or SIGINT; SIGHUP reloads the settings."""
     try:
         return _run(common)
     except UnavailableError as error:
-        # The cause may be gone a moment later, so this must not exit like a configuration error: a retry may succeed.
+        # The cause may be gone a moment later, so this must not exit like a configuration error: a retry may
+        # succeed.
         raise HmretError(str(error)) from None
 
 

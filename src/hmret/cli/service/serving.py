@@ -144,9 +144,7 @@ class Service:
         """Reload the settings and apply them; invalid ones are rejected and the old ones stay in force."""
         retention = self._retention
         if retention is None:
-            log_event(
-                logging.WARNING, "settings_not_reloaded", detail="the engine is not running yet, or stops"
-            )
+            log_event(logging.WARNING, "settings_not_reloaded", detail="the engine is starting or stopping")
             return
         self.notifier.reloading()
         try:
@@ -166,10 +164,10 @@ class Service:
                 logging.WARNING,
                 "setting_not_changed",
                 setting=key,
-                detail="it needs a restart; the old value stays",
+                detail="takes effect only after a restart; the old value stays in force",
             )
         self.settings = attrs.evolve(settings, config=retention.config)
-        when = "now" if applied else "now what they forbid, all else after the sweep under way"
+        when = "now" if applied else "restrictions now, everything else after the current sweep"
         log_event(
             logging.INFO,
             "settings_reloaded",
@@ -276,16 +274,16 @@ def _tell_if_off(config: RetentionConfig) -> None:
         log_event(
             logging.WARNING,
             "retention_disabled",
-            detail="nothing is swept or deleted; mark-used, leases, status and metrics are served. Set hmret.enabled "
-            "(or images.auto_delete.enabled) to true and reload",
+            detail="nothing is swept or deleted; mark-used, leases, status and metrics are served. Set "
+            "hmret.enabled (or images.auto_delete.enabled) to true and reload",
         )
 
 
 def _status_of(report: SweepReport | None, config: RetentionConfig) -> str:
     if not config.active:
-        return "disabled: nothing is swept"
+        return "disabled: no sweeps run"
     if report is None:
-        return "the first sweep runs"
+        return "the first sweep is running"
     words = (
         f"last sweep: {report.status.value}, {report.ready_images} images, {report.deleted_images} deleted"
     )
