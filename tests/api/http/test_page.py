@@ -265,7 +265,7 @@ def test_an_image_tells_with_whom_it_shares_its_bytes_and_who_holds_it(
         assert part in row
     page.locator(".open-row").click()
     facts = page.locator("tr.facts").inner_text()
-    assert "example.com/one, example.com/two, example.com/three: they have the same bytes" in facts
+    assert "example.com/one, example.com/two, example.com/three: they share the content" in facts
     assert "example.com/one (pinned), example.com/two (timer runs)" in facts
 
 
@@ -458,7 +458,7 @@ def test_a_row_opens_and_tells_everything_that_holds(look_at: Opener, host: Pret
     row.focus()
     page.keyboard.press("Enter")
     facts = page.locator("tr.facts")
-    wait_until(page, lambda: "Pinned, Not allowed to go" in facts.inner_text())
+    wait_until(page, lambda: "Pinned, Not allowed" in facts.inner_text())
     image = next(image for image in host.images if image["repository"] in row.inner_text())
     assert "sha256:" in facts.inner_text()
     assert image["status"] in facts.inner_text()
