@@ -30,11 +30,11 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _UNFRACTIONED = len("2006-01-02T15:04:05Z")
 _SIXTY = {f"{number:02}": number for number in range(60)}
 _MINUTES = {
-    f"{hour:02}:{minute}": hour * 3600 + seconds
+    f"T{hour:02}:{minute}:": hour * 3600 + seconds
     for hour in range(24)
     for minute, seconds in ((text, 60 * number) for text, number in _SIXTY.items())
 }
-"""The seconds from the start of a day to each of its minutes."""
+"""The seconds from the start of a day to each of its minutes, written as between a date and the seconds."""
 _DIGITS = 9
 _TENS: tuple[int, ...] = tuple(10 ** (_DIGITS - length) for length in range(_DIGITS + 1))
 
@@ -65,16 +65,16 @@ def parse_time(text: str) -> int:
 def _parse_usual_time(text: str) -> int | None:
     """Read a time in the usual UTC form, in half the time of a general parse; None: it has another form."""
     length = len(text) - _UNFRACTIONED - 1
-    if text[10:20:3] != ("T::." if length > 0 else "T::Z") or text[-1:] != "Z" or length > _DIGITS:
+    if text[-1:] != "Z" or length > _DIGITS:
         return None
     try:
-        seconds = _seconds_to(text[:10]) + _MINUTES[text[11:16]] + _SIXTY[text[17:19]]
+        seconds = _seconds_to(text[:10]) + _MINUTES[text[10:17]] + _SIXTY[text[17:19]]
     except (KeyError, ValueError):
         return None
-    if length <= 0:
+    if length < 0:
         return seconds * SECOND
     digits = text[_UNFRACTIONED:-1]
-    if not (digits.isdigit() and digits.isascii()):
+    if text[19] != "." or not (digits.isdigit() and digits.isascii()):
         return None
     return seconds * SECOND + int(digits) * _TENS[length]
 
