@@ -218,6 +218,8 @@ def _add_readable(  # noqa: PLR0917 - what a scan has found so far is added to
 ) -> list[tuple[str, FileRead | int]]:
     """Add the timers and marks of states that are readable as they are; returns the others."""
     others: list[tuple[str, FileRead | int]] = []
+    numbers: list[int] = []
+    settled_ns = looked_ns - SETTLING_NS
     for name, answer in zip(names, answers, strict=True):
         if isinstance(answer, int):
             others.append((name, answer))
@@ -228,10 +230,8 @@ def _add_readable(  # noqa: PLR0917 - what a scan has found so far is added to
         except UnreadableError:
             others.append((name, answer))
             continue
-        if answer[5] <= looked_ns - SETTLING_NS:
-            marks.extend((answer[2] & INODE_BITS, answer[5]))
-        else:
-            marks.extend(_UNKNOWN)
+        numbers += (answer[2] & INODE_BITS, answer[5]) if answer[5] <= settled_ns else _UNKNOWN
+    marks.extend(numbers)
     return others
 
 
