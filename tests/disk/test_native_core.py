@@ -39,7 +39,7 @@ def test_the_core_serves_each_version_of_the_interpreter_whichever_it_was_compil
     from hmret.disk import _native  # noqa: PLC0415 - where it is not built, there is none
 
     assert b"_SizeT" not in Path(_native.__file__).read_bytes()
-    for name in ("_native.c", "_deletion.c"):
+    for name in ("_native.c", "_folders.c", "_deletion.c", "_retirement.c"):
         source = Path(_native.__file__).with_name(name)
         assert not source.exists() or not re.search(r'"[^"\n ]*[syzu]#[^"\n ]*"', source.read_text())
 
