@@ -215,7 +215,7 @@ async def _recover(sweeps: Sweep, deleter: Deleter, clock: Clock) -> None:
     except BaseException:
         deleter.stop_early()
         raise
-    await sweeps.tell_recovery(recovery, clock.now_ns())
+    await sweeps.report_recovery(recovery, clock.now_ns())
     sweeps.counters.add_recovered(len(recovery.finished), recovery.freed_bytes + released_bytes)
     await sweeps.look_into_trash()
 

@@ -1,4 +1,4 @@
-"""Conditions that last until somebody mends them: each is logged when it begins and when it ends, and not in between."""
+"""Conditions that last until they are remedied: each is logged when it begins and when it ends, and not in between."""
 
 import logging
 
@@ -17,12 +17,12 @@ __all__ = ["Conditions"]
 
 @frozen
 class Condition:
-    """Something that lasts until somebody mends it."""
+    """Something that lasts until it is remedied."""
 
     event: str
     path: str
     detail: str = attrs.field(default="", eq=False)
-    """What is wrong, in words that may change while it lasts."""
+    """What is wrong; the wording may change while the condition lasts."""
     cause: str = ""
 
     def facts(self) -> dict[str, object]:
@@ -32,14 +32,14 @@ class Condition:
 
 @define(eq=False)
 class Conditions:
-    """Knows which conditions the last sweep found."""
+    """The conditions that the last sweep found."""
 
     _lasting: set[Condition] = attrs.field(factory=set, init=False)
     _unreadable: frozenset[str] = attrs.field(default=frozenset(), init=False)
     """The paths of the timers that could not be read; nearly always the sweep starts them again."""
 
     def report(self, surveyor: Surveyor, survey: Survey, plan: Plan, ledger: SweepLedger) -> None:
-        """Log and note what a sweep has found: what is new since the last one, and what has ended."""
+        """Enter which conditions are new since the last sweep, and which have ended."""
         for path, problem in survey.corrupt_states:
             if path not in self._unreadable:
                 log_event(logging.WARNING, "state_unreadable", path=path, detail=problem)

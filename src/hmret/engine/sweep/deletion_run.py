@@ -1,4 +1,4 @@
-"""Deleting what a plan wants gone: claimed, looked at once more, renamed out of the cache, and its bytes freed."""
+"""Deleting the images that a plan chose: claimed, re-checked, renamed out of the cache, and their bytes freed."""
 
 import logging
 from collections import Counter
@@ -34,29 +34,29 @@ from hmret.model.values import define, frozen
 
 __all__ = ["DeletionRun"]
 
-# One look at all references serves a batch. No image of it is begun longer after the first than four times what
-# the look took, so that the looks cost a quarter of the deletions where there are many guests; and within these limits,
-# so that few guests do not make for tiny batches, nor many for an old look.
+# One check of all references serves a batch. No image of the batch is started later after the first than four times the
+# duration of the check, so that with many guests the checks cost a quarter of the deletions. These limits keep batches
+# from being tiny where there are few guests, and the check from being old where there are many.
 _SHORTEST_NS = SECOND // 50
 _LONGEST_NS = SECOND // 10
 
-# Images in a batch: what its intents, and the event loop's work on its outcomes, may come to.
+# Images in a batch: limits the size of its intents, and the event loop's work on its outcomes.
 _FEWEST = 32
 _MOST = 512
 
-# Images that are noted in one go: a millisecond or two of the event loop.
+# Images entered into the ledger at a time: a millisecond or two of the event loop.
 _NOTED = 64
 
 
 @frozen(eq=False)
 class BatchResult:
-    """What came of one batch."""
+    """The result of one batch."""
 
     token: str = ""
-    """Of the intents; empty: there are none."""
+    """The name of its intents; empty: there are none."""
     retired: Sequence[Retired] = ()
     left: list[Deletion] = attrs.field(factory=list)
-    """Those that were not come to while the look at the references was fresh."""
+    """Those that were not reached while the check of the references was recent enough."""
     is_last: bool = False
     """Whether nothing more is to be deleted in this sweep."""
 
@@ -73,25 +73,25 @@ class DeletionRun:
     monotonic_ns: Callable[[], int]
     quarantine: Quarantine
     check_folder: Callable[[], Awaitable[None]]
-    """Compares the data directory with what its path leads to.
+    """Compares the open data directory with what its path leads to.
 
     Raises:
-        DataDirMovedError: it is another one by now.
+        DataDirMovedError: the path leads to a different directory now.
     """
     backoff: Backoff
     leases_offered: bool | None = None
     """Whether the kernel's file leases work here; None: not tried yet."""
     gone: set[Key] = attrs.field(factory=set, init=False)
-    """What has left the cache in this sweep and not come back, by the first row."""
+    """The images that have left the cache in this sweep and have not been brought back, by their first row."""
     not_freed: set[Key] = attrs.field(factory=set, init=False)
-    """That of it whose bytes have not come free, though they should have."""
+    """Those of them whose bytes could not be freed."""
     _links_beside: dict[str, list[Link]] = attrs.field(factory=dict, init=False)
-    """By digest: the tags that went in this sweep with folders that repositories had of their own."""
+    """By digest: the tags that were removed in this sweep with repositories' own folders."""
     _batch: int = attrs.field(default=_FEWEST, init=False)
-    """How many images are likely to be come to with one look."""
+    """How many images one check of the references is expected to cover."""
 
     def begin_sweep(self) -> None:
-        """Begin to count anew what goes."""
+        """Reset what is recorded of the last sweep."""
         self._links_beside = {}
         self.gone = set()
         self.not_freed = set()
@@ -107,18 +107,18 @@ class DeletionRun:
         may_go_on: Callable[[], bool] = lambda: True,
         is_interrupted: Callable[[], bool] = lambda: False,
     ) -> frozenset[Key]:
-        """Delete what is due; the bytes of one batch are freed, or held, while the next is looked at.
+        """Delete images; the bytes of one batch are freed, or held, while the next is checked.
 
         Args:
-            deletions: what is due.
-            scan: what the plan rests on.
-            boot_ns: the boot-time clock, from which failures wait.
+            deletions: the images.
+            scan: the scan that the plan was made from.
+            boot_ns: the boot-time clock, from which failures back off.
             ledger: the account of the sweep.
-            holds: whether what goes is put into quarantine, where that is on.
-            may_go_on: asked before each batch; what is left then waits for another sweep.
-            is_interrupted: asked before each image, from whatever thread.
+            holds: whether deleted images are put into quarantine, if that is on.
+            may_go_on: called before each batch; what is left when it returns false waits for another sweep.
+            is_interrupted: called before each image, from any thread.
 
-        Returns what was not come to, by the first row of each.
+        Returns the images that were not reached, by the first row of each.
         """
         waiting = await self.threads.run_alone(_ordered, deletions)
         view = self.deleter.new_view(scan.tag_folders)
@@ -127,41 +127,41 @@ class DeletionRun:
             # of a sweep; the rest waits.
             while waiting and may_go_on() and not is_interrupted():
                 batch, waiting = waiting[: self._batch], waiting[self._batch :]
-                turn = await self._retire(batch, view, boot_ns, ledger, is_interrupted)
-                if turn.token:
+                result = await self._retire(batch, view, boot_ns, ledger, is_interrupted)
+                if result.token:
                     dispose = self.quarantine.hold if holds and self.quarantine.is_on else self._free
-                    tasks.start_soon(self._dispose, dispose, turn, view, ledger)
-                waiting = turn.left + waiting
-                if turn.is_last:
+                    tasks.start_soon(self._dispose, dispose, result, view, ledger)
+                waiting = result.left + waiting
+                if result.is_last:
                     break
         return frozenset(deletion.key for deletion in waiting)
 
     async def _dispose(
         self,
         dispose: Callable[[str, Sequence[Retired], SweepLedger], Awaitable[None]],
-        turn: "BatchResult",
+        result: BatchResult,
         view: TagView,
         ledger: SweepLedger,
     ) -> None:
-        """Free the bytes of a batch, or hold it, after one more look who has come to want an image of it."""
-        retired = [one for one in turn.retired if not one.faults]
-        faulty = [one for one in turn.retired if one.faults]
+        """Free the bytes of a batch, or hold it, after the last check whether a client has begun to use an image of it."""
+        retired = [one for one in result.retired if not one.faults]
+        faulty = [one for one in result.retired if one.faults]
         with anyio.CancelScope(shield=True):
             try:
                 images = [(one.intent, one.places) for one in retired if not one.refusal]
                 wanted = await self.deleter.find_wanted(images, view) if images else []
             except OSError as error:
-                # Nobody knows what is wanted, so all of it waits for the next recovery.
-                self._leave(turn.token, error, ledger)
-                for one in turn.retired:
+                # Which of them are needed is unknown, so all of them wait for the next recovery.
+                self._leave(result.token, error, ledger)
+                for one in result.retired:
                     ledger.add_deleted(one, 0)
                 return
-            back = {intent.name for intent in wanted if await self._bring_back(intent, turn.token, ledger)}
+            back = {intent.name for intent in wanted if await self._bring_back(intent, result.token, ledger)}
         gone = [one for one in retired if one.intent.name not in back]
-        await dispose(turn.token, [*gone, *faulty], ledger)
+        await dispose(result.token, [*gone, *faulty], ledger)
 
     async def _bring_back(self, intent: Intent, token: str, ledger: SweepLedger) -> bool:
-        """Put an image back that somebody has come to want; returns whether it is back, or will be."""
+        """Put an image back that a client has begun to use again; returns whether it is back, or will be."""
         async with self.locks.using(intent.digest):
             try:
                 beside = self._links_beside.get(intent.digest, ()) if intent.is_content else ()
@@ -178,12 +178,12 @@ class DeletionRun:
         return is_back
 
     def _leave(self, token: str, error: OSError, ledger: SweepLedger) -> None:
-        """Leave what has a batch's intents for the next recovery, and say why."""
+        """Leave a batch to the next recovery, and report why."""
         ledger.add_record_error(f"{OWN}/{TRASH}/{token}.json", error)
         self.deleter.leave(token)
 
     async def finish_leftovers(self) -> Recovery | None:
-        """Finish or undo what an earlier sweep could not; nothing while one of those images is in use."""
+        """Finish or undo what an earlier sweep could not; not while any of those images is in use."""
         if not self.deleter.has_unfinished:
             return None
         recovery = None
@@ -193,8 +193,8 @@ class DeletionRun:
             fault = f"{OWN}/{TRASH}", error.strerror or str(error)
             return Recovery((), {}, (), 0, (fault,))
         async with self.locks.claiming(digests) as given:
-            # guard(recover-only-unused): Finishing or undoing an earlier deletion waits while somebody uses any of
-            # its images.
+            # guard(recover-only-unused): Finishing or undoing an earlier deletion waits while any of its images is in
+            # use.
             if given.digests == digests and given.begin_all():
                 with anyio.CancelScope(shield=True):
                     recovery = await self.deleter.recover(hold_at_ns=self.quarantine.hold_at_ns)
@@ -218,8 +218,8 @@ class DeletionRun:
             begin_ns = self.monotonic_ns()
             keys = [key for deletion in chosen for key in deletion.keys]
             again = await self.surveyor.recheck(keys, ledger.now_ns)
-            # guard(batch-in-the-same-folder): If the data directory is moved in the midst of a sweep, no further
-            # batch of images is deleted.
+            # guard(batch-in-the-same-folder): If the data directory is moved during a sweep, no further batch of
+            # images is deleted.
             await self.check_folder()
             looked_ns = self.monotonic_ns()
             # guard(late-doubt-stops-deletion): A reference that turned unreadable, or a volume that went away since
@@ -246,12 +246,12 @@ class DeletionRun:
                 waiting = given.waiting
         unbegun = [one for one in retired.outcomes if isinstance(one, Failed) and one.is_unbegun]
         if unbegun:
-            return self._note_unbegun(unbegun, chosen, ledger)
+            return self._add_unbegun(unbegun, chosen, ledger)
         if given.done:
             taken_ns = max(self.monotonic_ns() - looked_ns, 1)
             self._batch = min(max(within_ns * len(given.done) // taken_ns, _FEWEST), _MOST)
-        gone = self._note(retired, boot_ns, ledger)
-        # Where all still wait for their turn, the deleter has been told to stop.
+        gone = self._add_outcomes(retired, boot_ns, ledger)
+        # If all of them still wait for their turn, the deleter has been stopped.
         return BatchResult(
             retired.token,
             gone,
@@ -259,23 +259,23 @@ class DeletionRun:
             is_last=waiting == given.digests,
         )
 
-    def _note_unbegun(
+    def _add_unbegun(
         self, unbegun: Sequence[Failed], chosen: list[Deletion], ledger: SweepLedger
     ) -> BatchResult:
-        """Go on with fewer images at a time where the disk has no room for more intents; else with none in this sweep."""
+        """Continue with fewer images at a time if the disk has no room for more intents; otherwise with none in this sweep."""
         first = unbegun[0]
         if first.error.errno in NO_SPACE and len(chosen) > 1:
             self._batch = max(len(chosen) // 4, 1)
             return BatchResult(left=chosen)
-        # It is nothing about these images, so they do not back off.
+        # The failure is not about these images, so they do not back off.
         ledger.add_unbegun(first)
         return BatchResult(left=chosen, is_last=True)
 
-    def _note(self, retired: BatchRetired, boot_ns: int, ledger: SweepLedger) -> list[Retired]:
-        """Note what became of a batch; returns what has gone."""
-        # Where no image came as far as its leases, nothing was learned about them.
+    def _add_outcomes(self, retired: BatchRetired, boot_ns: int, ledger: SweepLedger) -> list[Retired]:
+        """Record the outcomes of a batch; returns the images that have left the cache."""
+        # If no image got as far as its leases, nothing was learned about leases.
         if retired.lease_error is not None or any(isinstance(one, Retired) for one in retired.outcomes):
-            self._tell_leases(retired.lease_error)
+            self._report_leases(retired.lease_error)
         gone: list[Retired] = []
         for outcome in retired.outcomes:
             match outcome:
@@ -298,7 +298,7 @@ class DeletionRun:
         return gone
 
     async def _free(self, token: str, retired: Sequence[Retired], ledger: SweepLedger) -> None:
-        # One whose tags or state are still there stays in the trash: what is in it is what the next recovery finishes.
+        # An image whose tags or timer could not be removed stays in the trash: the next recovery finishes what is there.
         places = [place for one in retired if not one.faults for place in one.places]
         with anyio.CancelScope(shield=True):
             freed = await self.deleter.free(token, places)
@@ -313,7 +313,7 @@ class DeletionRun:
             self.not_freed.add(place.intent.key)
             ledger.add_not_erased(place, error)
 
-    def _tell_leases(self, error: OSError | None) -> None:
+    def _report_leases(self, error: OSError | None) -> None:
         if self.surveyor.leases_break:
             return
         if error is not None and self.leases_offered is not False:
@@ -322,9 +322,9 @@ class DeletionRun:
 
 
 def _ordered(deletions: Sequence[Deletion]) -> list[Deletion]:
-    """Order what goes by repository, so that one batch has its images in few folders; the plan has chosen the oldest.
+    """Order images by repository, so that those of one batch lie in few folders; the plan has chosen the oldest.
 
-    Content goes before the folders that others have of its digest: while it stands, their tags lead to it.
+    Content precedes the own folders of its digest: while content is there, their tags lead to it.
     """
     first = {one.digest: one.repository for one in deletions if one.is_content}
     return sorted(

@@ -1,9 +1,9 @@
-"""What one sweep takes away: from the quarantine, from the cache, and in place of what cannot be deleted.
+"""Carrying out a plan: what leaves the quarantine and the cache, and what goes in place of an image that cannot be deleted.
 
-A plan says what goes. Two things can change that while it is carried out: settings that are changed meanwhile, and
-images that turn out not to be deletable. The first count from the next image on: everything is looked at again by the
-new settings, and only what they let go as well goes on. The second take no place: the next image goes instead, in the
-same sweep, until its limits are reached or nothing is left.
+A plan says which images are deleted. Two things can change that while it is carried out: new settings, and images that
+turn out not to be deletable. New settings count from the next image on: a plan is made by them, and only images that
+both plans delete are still deleted. An image that cannot be deleted does not count towards any limit: the next image is
+deleted instead, in the same sweep, until the limits are reached or none is left.
 """
 
 from collections import deque
@@ -33,12 +33,12 @@ from hmret.model.verdicts import Reason
 __all__ = ["PlanExecution"]
 
 _MOST_FAILURES = 512
-"""After so many images that could not be deleted, the rest waits for the next sweep: then it is not about single images."""
+"""After so many failures the rest waits for the next sweep: the cause is no longer in single images."""
 
 
 @define(eq=False)
 class PlanExecution:
-    """Carries out what one plan wants gone."""
+    """Carries out one plan."""
 
     surveyor: Surveyor
     planner: Planner
@@ -47,22 +47,22 @@ class PlanExecution:
     threads: Threads
     new_settings: NewSettings
     survey_again: Callable[[], Awaitable[Survey]]
-    """Takes the inventory again."""
+    """Makes a new survey."""
     plan: Plan
     survey: Survey
     boot_ns: int
     ledger: SweepLedger
     is_over: bool = attrs.field(default=False, init=False)
-    """Whether nothing more may go in this sweep."""
+    """Whether nothing more may be deleted in this sweep."""
     _policy: Policy = attrs.field(init=False)
     _allowed: frozenset[Key] | None = attrs.field(default=None, init=False)
-    """What the settings of now let go; None: they are those of the plan."""
+    """The images that the settings now in force delete; None: those are the settings of the plan."""
     _is_closed: bool = attrs.field(init=False)
-    """Whether the hours do not allow it, and what goes is for want of space."""
+    """Whether the hours do not allow deletion, so that images are deleted only to free disk space."""
     _wanted_bytes: int = attrs.field(init=False)
-    """What is to come free of the quarantine for want of space."""
+    """The bytes to free from the quarantine because of disk pressure."""
     _tried: dict[Key, Deletion] = attrs.field(factory=dict, init=False)
-    """What was tried, by its first row."""
+    """The images whose deletion was tried, by their first row."""
 
     @_policy.default
     def _policy_of_plan(self) -> Policy:
@@ -77,15 +77,15 @@ class PlanExecution:
         return 0 if self.plan.pressure is None else self.plan.pressure.quarantined_bytes
 
     async def run(self) -> None:
-        """Empty the quarantine as far as the disk needs it, delete what is due, and erase what was held long enough."""
+        """Free what the disk needs from the quarantine, delete what is due, and erase what was held for long enough."""
         await self._take_note()
         await self._free_quarantine()
         await self._delete_all()
-        # guard(next-in-place-of-failed): An image that fails takes no place under a limit; the next one goes instead,
-        # so a full disk still gets its space.
+        # guard(next-in-place-of-failed): A failed deletion does not count towards a limit; the next image is deleted
+        # instead, so that a full disk still gets its space.
         await self._delete_substitutes()
-        # guard(doubt-stops-emptying): While anything suspends deletion, nothing leaves the quarantine for good: it
-        # may be needed.
+        # guard(doubt-stops-emptying): While anything suspends deletion, nothing is erased from the quarantine: it may
+        # be needed.
         while not (self.is_over or self.ledger.suspended):
             await self.deletions.check_folder()
             await self.quarantine.expire(self.ledger, self._goes_on)
@@ -94,20 +94,20 @@ class PlanExecution:
 
     @property
     def has_changed(self) -> bool:
-        """Whether this was carried out by other settings than those of the plan, at least in part."""
+        """Whether at least a part was carried out by settings other than those of the plan."""
         return self._allowed is not None or self.is_over
 
     @property
     def _has_ended(self) -> bool:
-        """Whether no image may be deleted any more in this sweep."""
-        # guard(doubt-ends-the-sweep): A reason for suspension that turns up in the middle of a sweep stops its
-        # further deletions at once.
+        """Whether no more images may be deleted in this sweep."""
+        # guard(doubt-ends-the-sweep): A cause of suspension that appears during a sweep stops its further deletions
+        # at once.
         return self.is_over or bool(self.ledger.suspended) or self.ledger.blocked is not None
 
     def _goes_on(self) -> bool:
-        """Return whether the next image may be begun; may be asked from any thread."""
-        # guard(reload-stops-emptying): A longer quarantine counts at once: once new settings wait, nothing more
-        # leaves the quarantine by the old ones.
+        """Return whether the next image may be started; may be called from any thread."""
+        # guard(reload-stops-emptying): A longer quarantine counts at once: while new settings are waiting, nothing
+        # more is erased by the old ones.
         return not self.new_settings.are_waiting
 
     def _is_open(self) -> bool:
@@ -115,7 +115,7 @@ class PlanExecution:
         return self._is_closed or window.is_open(datetime_of(self.surveyor.now_ns()))
 
     async def _take_note(self) -> bool:
-        """Find out what the settings of now let go, where they were changed; returns whether they were."""
+        """Apply new settings, and find out which images they delete; returns whether there were any."""
         has_changed = False
         while not self.is_over and (config := self.new_settings.take()) is not None:
             has_changed = True
@@ -124,13 +124,13 @@ class PlanExecution:
             self.surveyor.reconfigure(config)
             self._policy = self.planner.policy
             # guard(switch-off-ends-sweep): An operator who switches deletion off stops the running sweep: no further
-            # image is begun.
+            # image is started.
             if not config.active:
                 self._end("switched off")
                 break
             await self.surveyor.invalidate(self.ledger.doubtful)
             survey = await self.survey_again()
-            # The limits of one sweep are asked of what has gone in all of it.
+            # The limits of one sweep apply to everything that it deletes.
             policy = attrs.evolve(self._policy, max_deletes=0, max_bytes=0)
             inventory = seen_by(policy, before, survey.inventory)
             made = await self.planner.decide(inventory, datetime_of(self.ledger.now_ns), policy=policy)
@@ -149,12 +149,12 @@ class PlanExecution:
         return has_changed
 
     def _end(self, why: str) -> None:
-        """Delete nothing more in this sweep."""
+        """Delete nothing more in this sweep, and report why."""
         self.is_over = True
         self.ledger.enter(Entry("deletion_stopped", facts={"reason": why}))
 
     async def _free_quarantine(self) -> None:
-        """Under pressure, free what has been in quarantine the longest before anything else goes."""
+        """Under disk pressure, erase what has been in quarantine the longest before anything else is deleted."""
         freed_bytes = 0
         while not self.is_over and freed_bytes < self._wanted_bytes:
             freed_bytes += await self.quarantine.free_oldest(
@@ -163,11 +163,11 @@ class PlanExecution:
             wanted_bytes = self._wanted_bytes
             if not await self._take_note():
                 break
-            # What is wanted by now is less what has come free.
+            # What has been freed is no longer part of what is wanted now.
             self._wanted_bytes = min(wanted_bytes, freed_bytes + self._wanted_bytes)
 
     async def _delete_all(self) -> None:
-        # Where very much goes, what is made of it here and below would hold up the event loop.
+        # If very many images are deleted, this would hold up the event loop.
         deletions = await self.threads.run_alone(self._planned)
         await self._delete(await self._confirmed(deletions))
 
@@ -181,7 +181,7 @@ class PlanExecution:
         return deletions
 
     async def _delete_substitutes(self) -> None:
-        """Delete what comes next in place of what could not be deleted."""
+        """Delete the next images in place of those that could not be deleted."""
         waiting = deque(self.plan.substitutes)
         while waiting and not self._has_ended:
             failures = len(self._tried) - len(self.deletions.gone)
@@ -192,7 +192,7 @@ class PlanExecution:
                 await self._delete(deletions)
 
     def _next(self, waiting: deque[Substitute]) -> list[Deletion]:
-        """Take from those that wait what fits into this sweep now; those that go for want of space while that is missing."""
+        """Take the next substitutes that fit into this sweep; those for disk space only while space is missing."""
         blocks, sizes = self._missing_bytes()
         chosen: list[Deletion] = []
         while waiting:
@@ -215,7 +215,7 @@ class PlanExecution:
         return chosen
 
     def _missing_bytes(self) -> tuple[int, int]:
-        """Add up what is still to come free for want of space: blocks, and apparent sizes where those count."""
+        """Add up what disk pressure still asks for: blocks, and apparent sizes where those are limited."""
         pressure = self.plan.pressure
         if pressure is None:
             return 0, 0
@@ -230,12 +230,12 @@ class PlanExecution:
         return (deletion for key, deletion in self._tried.items() if key in gone)
 
     def _fitting(self, images: Sequence[Choice | Deletion]) -> int:
-        """Return how many, from the first on, fit into the limits of one sweep, beside what has gone; one always fits."""
+        """Return how many, from the first on, fit into the limits of the sweep after what has gone; one always fits."""
         gone = len(self.deletions.gone)
         count = len(images)
         if self._policy.max_deletes:
-            # guard(replacements-within-limit): What goes in place of failed deletions counts towards the limit of the
-            # sweep, so no more goes than was allowed.
+            # guard(replacements-within-limit): Images deleted in place of failed ones count towards the limit of the
+            # sweep, so no more are deleted than was allowed.
             count = min(count, max(self._policy.max_deletes - gone, 0))
         if not self._policy.max_bytes:
             return count
@@ -247,13 +247,13 @@ class PlanExecution:
         return count
 
     async def _confirmed(self, deletions: Sequence[Deletion]) -> list[Deletion]:
-        """Look again at the newest images, for which older ones may go; leaves out where they are not what they were."""
+        """Re-check the newest images, whose presence allows older ones to be deleted; returns which still may be."""
         kept, otherwise = await self.planner.confirm_newest(self.plan, deletions)
         self.ledger.doubtful |= otherwise
         return kept
 
     async def _delete(self, deletions: Sequence[Deletion]) -> None:
-        """Delete images, as far as the settings of now and the limits of one sweep allow."""
+        """Delete images, as far as the settings in force and the limits of the sweep allow."""
         frees_at_once = self.plan.pressure is not None and self.plan.pressure.frees_at_once
         while deletions and not self._has_ended:
             chosen = await self.threads.run_alone(self._choose, deletions)
@@ -275,13 +275,13 @@ class PlanExecution:
             deletions = [deletion for deletion in chosen if deletion.key in left]
 
     def _choose(self, deletions: Sequence[Deletion]) -> Sequence[Deletion]:
-        """Choose what of some images is tried, and take note of it."""
+        """Choose which of some images to try now, and record them."""
         allowed = [deletion for deletion in deletions if self._allows(deletion)]
         fitting = allowed[: self._fitting(allowed)]
         self._tried.update((deletion.key, deletion) for deletion in fitting)
         return fitting
 
     def _allows(self, deletion: Deletion) -> bool:
-        # guard(both-settings-let-go): After a reload only what both the old and the new settings let go is deleted; a
-        # new pin counts at once.
+        # guard(both-settings-let-go): After a reload only images that both the old and the new settings delete are
+        # deleted; a new pin counts at once.
         return self._allowed is None or all(key in self._allowed for key in deletion.keys)

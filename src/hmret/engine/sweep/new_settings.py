@@ -8,28 +8,28 @@ __all__ = ["NewSettings"]
 
 @define(eq=False)
 class NewSettings:
-    """Settings that a running sweep has not taken note of yet.
+    """Settings that a running sweep has not applied yet.
 
-    They are set on the event loop; whether any wait may be asked from any thread.
+    They are set on the event loop; whether any are waiting can be queried from any thread.
     """
 
     _config: RetentionConfig | None = None
 
     @property
     def are_waiting(self) -> bool:
-        """Whether settings were changed since the sweep last took note of them."""
+        """Whether settings were changed since the sweep last applied any."""
         return self._config is not None
 
     @property
     def switch_off(self) -> bool:
-        """Whether they say that nothing is swept."""
+        """Whether they switch sweeping off."""
         return self._config is not None and not self._config.active
 
     def set(self, config: RetentionConfig) -> None:
-        """Change the settings; of several changes the last one counts."""
+        """Store new settings; of several changes the last one counts."""
         self._config = config
 
     def take(self) -> RetentionConfig | None:
-        """Hand over the settings that were changed; None: none were."""
+        """Return the new settings, once; None: there are none."""
         config, self._config = self._config, None
         return config

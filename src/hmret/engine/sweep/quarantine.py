@@ -1,4 +1,4 @@
-"""The quarantine as the engine knows it: what is held, when it goes, and what comes back."""
+"""The engine's view of the quarantine: which images are held, when they are erased, and which are restored."""
 
 import logging
 from collections import deque
@@ -29,30 +29,30 @@ from hmret.model.values import define
 
 __all__ = ["Quarantine"]
 
-# Images whose bytes are freed in one go: whoever stops meanwhile waits for one of them at most.
+# Images that are released at a time.
 _BATCH = 64
 
-# What was retired later than this from now was retired by a clock that was wrong.
+# An image retired later than this from now was retired while the clock was wrong.
 _LEEWAY_NS = 300 * SECOND
 
 
 @define(eq=False)
 class Quarantine:
-    """What is held; all of it on the event loop, so that an image is either brought back or erased."""
+    """What is held. Only the event loop changes it, so that an image is either restored or erased."""
 
     deleter: Deleter
     locks: Locks
     counters: Counters
     now_ns: Callable[[], int]
     gaps: Callable[[], Gaps]
-    """Tells all time that nobody watched, in which nothing is held for any longer."""
+    """Returns the periods in which no sweep watched the cache; they do not count towards the quarantine."""
     period_ns: int
-    """How long an image is held; 0: no image is put into quarantine any more, and what is there goes."""
+    """How long an image is held; 0: no more images are put into quarantine, and those in it are erased."""
     _held: dict[str, HeldImage] = attrs.field(factory=dict, init=False)
-    """By the name of its folder; what was retired first comes first."""
+    """By the name of the intent, in order of retirement."""
     _held_bytes: int = attrs.field(default=0, init=False)
     _going: dict[str, HeldImage] = attrs.field(factory=dict, init=False)
-    """Those whose erasing has begun: they cannot come back."""
+    """Those whose erasing has begun: they cannot be restored."""
 
     @property
     def is_on(self) -> bool:
@@ -61,21 +61,21 @@ class Quarantine:
 
     @property
     def hold_at_ns(self) -> int | None:
-        """The time at which what a recovery finishes goes into quarantine; None: its bytes are freed."""
+        """The time at which images that a recovery finishes enter quarantine; None: their bytes are freed."""
         return self.now_ns() if self.is_on else None
 
     @property
     def names(self) -> Container[str]:
-        """The names of the folders of what is held; may be asked from any thread."""
+        """The names of the folders that are held; may be read from any thread."""
         return self._held.keys()
 
     @property
     def has_going(self) -> bool:
-        """Whether something could not be erased, and waits for the next time."""
+        """Whether something could not be erased and waits for the next attempt."""
         return bool(self._going)
 
     async def recover_quarantine(self) -> int:
-        """Find out what is held, where an engine begins; returns the bytes of what a stop had left half erased."""
+        """Load what is held when an engine starts; returns the bytes freed by finishing interrupted releases."""
         recovered = await self.deleter.recover_quarantine()
         self._going = {held.name: held for held in recovered.going}
         self.add(recovered.held)
@@ -84,7 +84,7 @@ class Quarantine:
         return recovered.freed_bytes
 
     async def look(self) -> None:
-        """Find out what is held, and change nothing.
+        """Load what is held, without changing anything.
 
         Raises:
             OSError: the trash cannot be listed.
@@ -95,17 +95,17 @@ class Quarantine:
         self.add(found.held)
 
     def add(self, images: Iterable[HeldImage]) -> None:
-        """Take note of images that are held now."""
+        """Add images that are held now."""
         for held in images:
             self._put(held)
         self._count()
 
     def images(self) -> tuple[Quarantined, ...]:
-        """List what is held, by when it was retired; may be asked from any thread."""
+        """List what is held, in order of retirement; may be called from any thread."""
         return tuple(row for held in tuple(self._held.values()) for row in self._rows(held))
 
     def search(self, text: str) -> str | None:
-        """Find the image that a person means by 12 digits or more of its digest, as a reference by digest.
+        """Find an image by 12 or more digits of its digest; returns a reference by digest.
 
         Raises:
             AmbiguousImageError: it may be one of several.
@@ -118,13 +118,13 @@ class Quarantine:
         return None if sole is None else "@".join(sole)
 
     def until(self, held: HeldImage) -> int:
-        """Tell when an image goes, by the setting in force, in nanoseconds since the epoch; time that nobody watched does not count."""
+        """Return when an image may be erased by the setting in force, in nanoseconds since the epoch; unwatched time does not count."""
         # guard(quarantine-in-watched-time): An operator has the whole quarantine to notice a mistake; time without an
         # engine does not shorten it.
         return self.gaps().moved(held.retired_at_ns) + self.period_ns
 
     async def hold(self, token: str, retired: Sequence[Retired], ledger: SweepLedger) -> None:
-        """Put a retired batch into quarantine; what could not be is held by the next recovery."""
+        """Put a retired batch into quarantine; what cannot be put there is held by the next recovery."""
         images: tuple[HeldImage, ...] = ()
         try:
             with anyio.CancelScope(shield=True):
@@ -142,9 +142,9 @@ class Quarantine:
                 ledger.add_deleted(one, 0)
 
     async def expire(self, ledger: SweepLedger, may_go_on: Callable[[], bool] = lambda: True) -> None:
-        """Erase what has been held for long enough; only where nothing suspends deletion.
+        """Erase what has been held for long enough; only while nothing suspends deletion.
 
-        `may_go_on`: asked before each image, from whatever thread.
+        `may_go_on`: called before each image, from any thread.
         """
         # guard(future-hold-is-redated): An image that was retired while the clock was ahead would be held for years,
         # so it counts as retired now.
@@ -159,9 +159,9 @@ class Quarantine:
     async def free_oldest(
         self, wanted_bytes: int, ledger: SweepLedger, may_go_on: Callable[[], bool] = lambda: True
     ) -> int:
-        """Erase what was retired first, until so many bytes have come free or nothing is left; returns how many have.
+        """Erase images in order of retirement until so many bytes have been freed or none is left; returns the freed bytes.
 
-        `may_go_on`: asked before each image, from whatever thread.
+        `may_go_on`: called before each image, from any thread.
         """
         freed_bytes = 0
         view = self.deleter.new_view()
@@ -176,12 +176,12 @@ class Quarantine:
         return freed_bytes
 
     async def restore(self, named: ImageReference, text: str) -> Restored:
-        """Bring an image back, the one that was retired last of those that the reference names.
+        """Restore the image that was retired last of those that a reference names.
 
         Raises:
             ImageNotFoundError: it is not held.
-            ImageExistsError: it is in the cache already.
-            OSError: it could not be brought back.
+            ImageExistsError: it is already in the cache.
+            OSError: it could not be restored.
         """
         while True:
             held = self._find(named)
@@ -197,7 +197,7 @@ class Quarantine:
         now_ns = self.now_ns()
         is_back = False
         try:
-            # The lock must last until the thread has ended, also when the caller is cancelled.
+            # The lock must last until the thread has ended, even if the caller is cancelled.
             with anyio.CancelScope(shield=True):
                 put_back = await self.deleter.restore(held, now_ns)
             is_back = True
@@ -221,9 +221,9 @@ class Quarantine:
     async def _release(
         self, batch: Sequence[HeldImage], view: TagView, ledger: SweepLedger, may_go_on: Callable[[], bool]
     ) -> int:
-        """Erase images, those that are still held and that nobody wants; returns the bytes that came free."""
+        """Erase those of some images that are still held and not needed again; returns the freed bytes."""
         kept = await self._bring_back_wanted(batch, view, ledger)
-        # Any of them may have been restored while that was looked at.
+        # Any of them may have been restored during that check.
         chosen = [
             held
             for held in batch
@@ -235,11 +235,11 @@ class Quarantine:
         for held in chosen:
             self._going[held.name] = held
         self._count()
-        # Whatever becomes of this sweep, what was done is written down.
+        # What was done is recorded even if the sweep is cancelled.
         with anyio.CancelScope(shield=True):
             released = await self.deleter.release(chosen, may_go_on)
         for held in chosen[len(released.done) :]:
-            # Nothing of it has been touched, unless that was so before.
+            # It has not been touched, unless its erasing had begun before.
             if was_whole[held.name]:
                 self._put(self._going.pop(held.name))
         self._count()
@@ -253,9 +253,9 @@ class Quarantine:
     async def _bring_back_wanted(
         self, batch: Sequence[HeldImage], view: TagView, ledger: SweepLedger
     ) -> set[str]:
-        """Put back what somebody has come to want; returns the names of what is not to be erased now.
+        """Put back images that a client has begun to use again; returns the names of those that must not be erased now.
 
-        Where nobody can tell, that is all of it.
+        If that cannot be determined, none may be erased.
         """
         whole = [held for held in batch if held.name in self._held]
         if not whole:
@@ -268,15 +268,15 @@ class Quarantine:
         return {held.name for held in wanted if await self._bring_back(held, ledger)}
 
     async def _bring_back(self, held: HeldImage, ledger: SweepLedger) -> bool:
-        """Put an image back that somebody has come to want; returns whether it is not to be erased now."""
+        """Put an image back that a client has begun to use again; returns whether it must not be erased now."""
         async with self.locks.using(held.digest):
-            # From here on nobody else erases it or brings it back.
+            # From here on nothing else erases or restores it.
             if not self._take(held):
                 return True
             is_back = False
             may_go = False
             try:
-                # The lock must last until the thread has ended, also when the sweep is cancelled.
+                # The lock must last until the thread has ended, even if the sweep is cancelled.
                 with anyio.CancelScope(shield=True):
                     is_back = await self.deleter.bring_back(held)
                 # Its place has been taken.
@@ -295,7 +295,7 @@ class Quarantine:
         return not may_go
 
     async def _redate(self, ledger: SweepLedger) -> None:
-        """Let what was retired in the future have been retired now: a clock was wrong then."""
+        """Record images that were retired in the future as retired now: the clock was wrong then."""
         latest_ns = ledger.now_ns + _LEEWAY_NS
         future = takewhile(lambda held: held.retired_at_ns > latest_ns, reversed(self._held.values()))
         for token in sorted({held.token for held in future}):
@@ -307,7 +307,7 @@ class Quarantine:
                 ledger.add_record_error(f"{OWN}/{TRASH}/{token}{RECORD}", error)
 
     def _find(self, named: ImageReference) -> HeldImage | None:
-        """Find what a reference names, the last that was retired; None: it is not held."""
+        """Find the image retired last of those that a reference names; None: none is held."""
         for held in reversed(self._held.values()):
             if (named.repository, held.digest) in held.keys and (
                 held.digest == named.digest
@@ -318,7 +318,7 @@ class Quarantine:
         return None
 
     def _put(self, held: HeldImage) -> None:
-        """Note that an image is held; those that were retired later come after it."""
+        """Add an image that is held, in order of retirement."""
         is_last = not self._held or next(reversed(self._held.values())).retired_at_ns <= held.retired_at_ns
         self._held[held.name] = held
         self._held_bytes += held.disk_bytes
@@ -328,14 +328,14 @@ class Quarantine:
             self._held.update(ordered)
 
     def _take(self, held: HeldImage) -> bool:
-        """Note that an image is not held any more; False where it was not."""
+        """Remove an image from those that are held; False if it was not among them."""
         if self._held.pop(held.name, None) is None:
             return False
         self._held_bytes -= held.disk_bytes
         return True
 
     def _rows(self, held: HeldImage) -> Iterator[Quarantined]:
-        """List the rows of an image that is held; its bytes count with the first."""
+        """List the rows of a held image; its bytes count with the first."""
         disk_bytes = held.disk_bytes
         for repository, digest in held.keys:
             yield Quarantined(

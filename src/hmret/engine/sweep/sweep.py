@@ -1,4 +1,4 @@
-"""One sweep: what is asked of which actor, in which order, and what becomes of what fails."""
+"""One sweep: which actor does what, in which order, and how failures are handled."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -44,7 +44,7 @@ __all__ = ["Sweep"]
 
 # Images claimed at a time, and lines of the journal written at a time.
 _MARKS = 512
-# What is known of the cache is written down at the end, and this often, for an end that comes without a warning.
+# What is known of the cache is saved at the end, and this often in case the process is killed.
 _KEEP_EVERY_NS = 30 * 60 * SECOND
 _DAY_NS = 24 * 3600 * SECOND
 
@@ -62,14 +62,14 @@ class Sweep:
     journal: JournalKeeper
     threads: Threads
     measure_trash: Callable[[], Awaitable[int]]
-    """Adds up what lies in the trash, in bytes; OSError where nobody can tell."""
+    """Returns the bytes in the trash; OSError if that cannot be determined."""
     counters: Counters
     last_users: LastUsers
     events: EventHub = attrs.field(factory=EventHub)
     stopped_timers: StoppedTimers | None = attrs.field(default=None, init=False)
-    """The timers that a sweep by the settings in force has stopped, for the sake of their patterns; None: none."""
+    """The timers that a sweep has stopped because of the patterns in force; None: none."""
     _keep_at_ns: int = attrs.field(init=False)
-    """When what is known is next written down, by the boot-time clock."""
+    """When what is known is saved next, by the boot-time clock."""
     _conditions: Conditions = attrs.field(factory=Conditions, init=False)
     _leftovers: tuple[tuple[str, str], ...] = attrs.field(default=(), init=False)
     """Paths of what the last recovery could not finish, and why."""
@@ -80,7 +80,7 @@ class Sweep:
         return self.surveyor.boot_ns() + _KEEP_EVERY_NS
 
     def reconfigure(self, config: RetentionConfig) -> None:
-        """Go by other settings from now on; while a sweep runs, `change_settings` is called."""
+        """Apply new settings; while a sweep runs, `change_settings` is called instead."""
         self.new_settings.take()
         self.stopped_timers = None
         self.planner.reconfigure(config)
@@ -95,22 +95,22 @@ class Sweep:
         return self.deletions.leases_offered
 
     def confirming(self) -> Confirming:
-        """Return what takes over what is lost, as somebody says that it is right."""
+        """Return what carries out an operator's `confirm`."""
         return Confirming(self.surveyor, self.journal, self.events, self.deletions.check_folder)
 
     def change_settings(self, config: RetentionConfig) -> None:
-        """Let the sweep that runs delete nothing that other settings forbid, from the next image on."""
+        """Keep the running sweep, from the next image on, from deleting what new settings forbid."""
         quarantine = self.quarantine
         quarantine.period_ns = max(quarantine.period_ns, timedelta_nanoseconds(config.quarantine))
         self.new_settings.set(config)
 
     async def sweep(self, *, releases_brake: bool = False, stops_timers: bool = True) -> SweepReport:
-        """Carry out one sweep; one that releases the brake lets go what it holds, until that has gone.
+        """Carry out one sweep; one that releases the brake also deletes what the brake holds.
 
         Raises:
-            StopsTimersError: the patterns let nothing go that is here, so it would stop every timer, and it may not.
+            StopsTimersError: the patterns allow no image in the cache, so it would stop every timer, and it may not.
             DataDirMovedError: the data directory is not the one that the engine opened.
-            DataDirLockedError: images have come, and another engine has them.
+            DataDirLockedError: `images/` has appeared, and another engine holds it.
         """
         with self.threads.bulk():
             return await self._sweep(releases_brake=releases_brake, stops_timers=stops_timers)
@@ -146,7 +146,7 @@ class Sweep:
             if await self._keep_states(survey, plan, ledger):
                 await surveyor.note_look(moment, plan)
             if not plan.suspended:
-                # While deletion is suspended nobody knows what would go.
+                # While deletion is suspended, what would go is unknown.
                 await surveyor.brake.note(plan.braking, reading)
             pressure = plan.pressure
             # guard(suspended-sweep-frees-none): A sweep that is suspended neither deletes an image nor empties the
@@ -154,14 +154,14 @@ class Sweep:
             if not ledger.suspended:
                 execution = await self._remove(plan, survey, reading, survey_again, ledger)
                 if execution.has_changed or ledger.blocked is not None:
-                    # What came of it says nothing about the limits.
+                    # The result says nothing about the limits then.
                     pressure = None
             await surveyor.disk.note(pressure, ledger.freed_bytes, reading, self.counters.quarantined_bytes)
-            # A sweep that was stopped in the midst of its deletions must not pass for one that was carried out.
+            # A sweep that was stopped during its deletions must not count as carried out.
             await anyio.lowlevel.checkpoint_if_cancelled()
             self._conditions.report(surveyor, survey, plan, ledger)
         finally:
-            # What was done is written down, also where a stop or an error cuts the sweep short.
+            # What was done is recorded even if a stop or an error cuts the sweep short.
             with anyio.CancelScope(shield=True):
                 await self._write_down(survey, ledger)
         waits = self.deleter.has_unfinished or self.quarantine.has_going
@@ -177,32 +177,32 @@ class Sweep:
         return report
 
     async def _note_users(self, plan: Plan, survey: Survey) -> None:
-        """Note who needs which image, to be told when it goes."""
+        """Record which sources need which image, for the journal entry when it is deleted."""
         if self.last_users.is_behind(plan, survey.inventory):
             note = partial(self.last_users.note, plan, survey.inventory, self.threads.pause)
             await self.threads.run_alone(note)
 
     async def keep_users(self, survey: Survey | None = None) -> None:
-        """Write down who needed which image last; by a look at all images, without what is gone."""
+        """Save which sources needed which image last; given a survey, without images that are gone."""
         if survey is not None:
             await self.threads.run_alone(self.last_users.forget_all_but, survey.inventory)
         await self.last_users.keep(await self.threads.run_alone(self.last_users.unsaved))
 
     def _begin_ledger(self, plan: Plan, now_ns: int, stopped: StoppedTimers | None) -> SweepLedger:
-        """Begin the account of a sweep with what is known before anything is done."""
+        """Begin the ledger of a sweep with what is known before anything is done."""
         ledger = SweepLedger(
             now_ns, list(plan.suspended), self.events.publish, self.counters, self.last_users.facts
         )
         ledger.errors.extend(SweepError(path=path, error=error) for path, error in self._leftovers)
         ledger.add_obstacles(plan.obstacles)
-        self._tell_stopped(stopped, ledger)
+        self._report_stopped(stopped, ledger)
         return ledger
 
     async def _stopped_by(self, plan: Plan, survey: Survey, *, may_stop_all: bool) -> StoppedTimers | None:
         """Return the timers that a plan stops because of the operator's patterns; nothing has been changed yet.
 
         Raises:
-            StopsTimersError: those are all that there are, as the patterns let nothing go, and that is not allowed.
+            StopsTimersError: those are all running timers, as the patterns allow no image, and that is not permitted.
         """
         if survey.folders.lost or not plan.clears:
             return None
@@ -214,8 +214,8 @@ class Sweep:
             raise StopsTimersError(stopped.refusal)
         return stopped
 
-    def _tell_stopped(self, stopped: StoppedTimers | None, ledger: SweepLedger) -> None:
-        """Tell once of the timers that this sweep stops because of the operator's patterns."""
+    def _report_stopped(self, stopped: StoppedTimers | None, ledger: SweepLedger) -> None:
+        """Report once the timers that this sweep stops because of the operator's patterns."""
         if stopped is None:
             return
         self.stopped_timers = stopped
@@ -227,14 +227,14 @@ class Sweep:
         """Finish what an earlier sweep could not."""
         recovery = await self.deletions.finish_leftovers()
         if recovery is not None:
-            await self.tell_recovery(recovery, now_ns)
+            await self.report_recovery(recovery, now_ns)
             # Its images were counted when they left the cache.
             self.counters.add_recovered(0, recovery.freed_bytes)
         elif not self.deleter.has_unfinished:
             self._leftovers = ()
 
     async def _write_down(self, survey: Survey, ledger: SweepLedger) -> None:
-        """Write down what was done."""
+        """Record what was done."""
         await self.journal.append(ledger.take_lines())
         await self.surveyor.keep_failures(survey)
         await self.deleter.fill_reserve()
@@ -247,7 +247,7 @@ class Sweep:
         survey_again: Callable[[], Awaitable[Survey]],
         ledger: SweepLedger,
     ) -> PlanExecution:
-        """Carry out what the plan wants gone, and take away what earlier deletions have left."""
+        """Carry out the plan, and remove what earlier deletions have left."""
         execution = PlanExecution(
             self.surveyor,
             self.planner,
@@ -262,19 +262,19 @@ class Sweep:
             ledger,
         )
         await execution.run()
-        # Those deletions may have found a reason to delete nothing more.
+        # The deletions may have found a reason to delete nothing more.
         if not (ledger.suspended or execution.is_over):
-            await self._clear_leavings(survey.scan, ledger)
+            await self._clear_remains(survey.scan, ledger)
         await self.surveyor.invalidate(ledger.doubtful)
         return execution
 
     async def look_into_trash(self) -> None:
-        """Take note of how much lies in the trash; where nobody can tell, what was known stays known."""
+        """Record how much is in the trash; if that cannot be determined, the earlier value stays."""
         with suppress(OSError):
             self.counters.trash_bytes = await self.measure_trash()
 
-    async def tell_recovery(self, recovery: Recovery, now_ns: int) -> None:
-        """Tell what was found in the trash and finished, or put back."""
+    async def report_recovery(self, recovery: Recovery, now_ns: int) -> None:
+        """Report what was found in the trash and finished, or put back."""
         until = {held.key: format_time(self.quarantine.until(held)) for held in recovery.held}
         entries: list[Entry] = []
         for retired in recovery.finished:
@@ -294,8 +294,8 @@ class Sweep:
         self.events.publish(lines)
         await self.journal.append(lines)
 
-    async def _clear_leavings(self, scan: ScanResult, ledger: SweepLedger) -> None:
-        """Take away what earlier deletions have left: late ghosts, and empty folders of tags."""
+    async def _clear_remains(self, scan: ScanResult, ledger: SweepLedger) -> None:
+        """Remove what earlier deletions have left: late ghosts, and empty folders of tags."""
         await self.deleter.remove_empty_tag_folders(
             path for path, folder in scan.tag_folders.items() if folder.is_empty
         )
@@ -316,9 +316,9 @@ class Sweep:
                 ledger.add_ghosts(gone)
 
     async def _keep_states(self, survey: Survey, plan: Plan, ledger: SweepLedger) -> bool:
-        """Clear, prune and mark, and remember what tags point to; while a folder is lost, nothing of that is known.
+        """Clear, prune and mark timers, and remember what tags point to; while a folder is lost, none of that is known.
 
-        Returns whether all uses that nobody saw are on record.
+        Returns whether all unseen uses are on record.
         """
         states = self.surveyor.states
         try:
@@ -352,7 +352,7 @@ class Sweep:
                 # guard(mark-only-what-is-unused): Only images that were free when the batch was claimed get a timer;
                 # one in use does not.
                 keys = [key for key in batch if key[1] in given.digests]
-                # The claim must last until the thread has ended, whatever becomes of this sweep.
+                # The claim must last until the thread has ended, even if the sweep is cancelled.
                 with anyio.CancelScope(shield=True):
                     faults = await states.mark(keys, ledger.now_ns, given, plan.mark_times)
                 # guard(unseen-use-on-record): If a use found after a gap cannot be recorded, the gap stays open, so
