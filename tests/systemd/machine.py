@@ -85,7 +85,8 @@ class Machine:
         ):
             shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(DATA_DIR, ignore_errors=True)
-        (ROOT / "etc/hmret/config.yaml").unlink(missing_ok=True)
+        if not (ROOT / "var/lib/dpkg/info/hmret.list").exists():  # else it is the package's
+            (ROOT / "etc/hmret/config.yaml").unlink(missing_ok=True)
         (ROOT / "srv").mkdir()
         self.run("systemctl daemon-reload")
         self._since = self.run("date +%s.%N").strip()
