@@ -185,8 +185,10 @@ class Machine:
         return lines
 
     def tail(self) -> str:
-        """Return the end of the whole journal since the check began."""
-        return self.run(f"journalctl --no-pager --since=@{self._since} | tail -n 40", code=None)
+        """Return the end of the whole journal since the check began, without a line for each image."""
+        of_images = "image_deleted|deletion_recovered"
+        found = f"journalctl --no-pager --since=@{self._since} | grep -Ev '{of_images}' | tail -n 40"
+        return self.run(found, code=None)
 
     def messages(self, options: str) -> str:
         """Return the messages of the service since the check began, as journalctl gives them with options."""
