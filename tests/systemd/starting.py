@@ -42,7 +42,10 @@ def a_missing_config_is_told_by_hmret_and_mends_itself(machine: Machine) -> None
 
 
 @check
-@noticed("ReadWritePaths without its dash: systemd ends it with 226", "ReadWritePaths=/var/lib/hypeman")
+@noticed(
+    "ReadWritePaths without its dash: systemd ends it with 226",
+    "ReadWritePaths=\nReadWritePaths=/var/lib/hypeman",
+)
 def a_missing_data_directory_is_told_by_hmret_and_mends_itself(machine: Machine) -> None:
     machine.configure(enabled=False)
     machine.run("systemctl start --no-block hmret")
