@@ -49,7 +49,10 @@ def _without_trouble(machine: Machine) -> None:
     "CapabilityBoundingSet without CAP_LEASE: nobody asks who has it open", "CapabilityBoundingSet=~CAP_LEASE"
 )
 @noticed("without CAP_DAC_OVERRIDE", "CapabilityBoundingSet=~CAP_DAC_OVERRIDE")
-@noticed("without CAP_DAC_READ_SEARCH and CAP_DAC_OVERRIDE", "CapabilityBoundingSet=CAP_LEASE")
+@noticed(
+    "without CAP_DAC_READ_SEARCH and CAP_DAC_OVERRIDE",
+    "CapabilityBoundingSet=\nCapabilityBoundingSet=CAP_LEASE",
+)
 @noticed("rename taken out of the filter", "SystemCallFilter=~rename renameat renameat2")
 @noticed("fcntl taken out of the filter", "SystemCallFilter=~fcntl")
 def other_users_images_are_deleted_and_those_in_use_are_kept(machine: Machine) -> None:
