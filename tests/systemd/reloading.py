@@ -31,7 +31,7 @@ def good_settings_are_applied_by_a_reload(machine: Machine) -> None:
 @noticed("no check-config: the reload succeeds", "ExecReload=\nExecReload=/bin/kill -HUP $MAINPID")
 @noticed(
     "check-config before the signal: the engine never hears of it",
-    "ExecReload=\nExecReload=hmret check-config -q",
+    "ExecReload=\nExecReload=hmret check-config --quiet --log-format json\nExecReload=/bin/kill -HUP $MAINPID",
 )
 def bad_settings_fail_the_reload_and_the_old_ones_stay_and_the_status_says_so(machine: Machine) -> None:
     images = Images(DATA_DIR, 0, 50)

@@ -22,7 +22,7 @@ def the_watchdog_ends_one_that_hangs_and_starts_it_again(machine: Machine) -> No
     machine.wait_line("sweep_ended", deleted=len(images.due))
     process = machine.show("MainPID")
     more = Images(DATA_DIR, 50, 100)
-    machine.run("systemctl kill -s STOP hmret")
+    machine.run("systemctl kill --kill-who=main -s STOP hmret")
     machine.wait_restarted(1)
     machine.wait_active()
     assert "Watchdog timeout" in machine.messages("")
