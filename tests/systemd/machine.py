@@ -114,10 +114,10 @@ class Machine:
         self._broken = f"[Service]\n{lines}\n"
         self.drop_in("")
 
-    def patch(self, text: str) -> str:
+    def patch(self, text: str, name: str = "patch") -> str:
         """Have Python carry this text out before hmret; returns the line of a drop-in for it."""
-        self.write("/srv/patch/sitecustomize.py", text)
-        return "Environment=PYTHONPATH=/srv/patch\n"
+        self.write(f"/srv/{name}/sitecustomize.py", text)
+        return f"Environment=PYTHONPATH=/srv/{name}\n"
 
     # The service.
 

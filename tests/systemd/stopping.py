@@ -57,7 +57,8 @@ def killed_in_mid_deletion_three_times_it_recovers_and_leaves_nothing_in_the_tra
 @check
 @noticed("KillSignal=SIGCONT: nobody tells it to stop", "KillSignal=SIGCONT")
 @noticed(
-    "an erase that does not ask whether to stop", lambda machine: machine.break_unit(machine.patch(DEAF))
+    "an erase that does not ask whether to stop",
+    lambda machine: machine.break_unit(machine.patch(DEAF, "deaf")),
 )
 def during_a_long_erase_it_stops_soon_and_goes_on_with_it_at_the_next_start(machine: Machine) -> None:
     images = Images(DATA_DIR, 0, 200, due_every=2)
