@@ -113,7 +113,7 @@ def test_where_no_thread_can_be_started_that_is_told_in_one_line(
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("hmret: error: ")
-    assert "no thread can be started: see the limits of processes and tasks" in done.stderr
+    assert "no thread can be started: check the limits on processes and tasks" in done.stderr
     assert cache.has("ghcr.io/kernel/x", "a")
 
 

@@ -253,7 +253,7 @@ def test_what_was_swapped_is_noticed(host: Host, path: str) -> None:
     with claimed(host) as data_dir:
         data_dir.check()
         swap(host, path)
-        with pytest.raises(DataDirMovedError, match="no longer what this engine has open"):
+        with pytest.raises(DataDirMovedError, match="no longer the folder that this engine opened"):
             data_dir.check()
 
 

@@ -15,7 +15,7 @@ from hmret.model.verdicts import Action, Reason
 from memory_filesystem import MemoryFilesystem
 from support.due_images import LAYOUTS, are_here, image_folder, make_due, make_in
 
-IMMUTABLE = "immutable (chattr -i lets it go)"
+IMMUTABLE = "immutable (run chattr -i)"
 
 Obstruct = Callable[[MemoryFilesystem, str], None]
 

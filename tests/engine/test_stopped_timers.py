@@ -66,9 +66,9 @@ def timers(filesystem: MemoryFilesystem, keys: list[Key]) -> int:
 @pytest.mark.parametrize(
     ("allowed", "pinned", "words"),
     [
-        ((), (), "images.auto_delete.allowed: nothing that is here may be deleted"),
+        ((), (), "images.auto_delete.allowed: no image in the cache may be deleted"),
         (("alpine", "quay.io/*"), (), "3 as images.auto_delete.allowed, [alpine, quay.io/*], allows none of"),
-        (("*",), ("*",), "hmret.pinned: nothing that is here may be deleted"),
+        (("*",), ("*",), "hmret.pinned: no image in the cache may be deleted"),
         (
             ("docker.io/*",),
             ("docker.io/*",),

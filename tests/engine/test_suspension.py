@@ -226,7 +226,7 @@ async def test_the_remedy_is_told_with_the_cause(retention: Retention, filesyste
     filesystem.write_file(f"{DATA}/{GUEST}", b'{"Image": 7}')
     suspension = await sole_suspension(retention)
     assert suspension.detail == (
-        "Image is no text; repair it, or remove its folder if the guest or snapshot is gone, "
+        "Image is not a string; repair it, or remove its folder if the guest or snapshot is gone, "
         "or set hmret.unreadable_references: ignore"
     )
 
@@ -752,7 +752,7 @@ async def test_a_cache_behind_a_link_to_nowhere_suspends_deletion_and_costs_no_t
     async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
         suspension = await sole_suspension(retention)
     assert (suspension.cause, suspension.path) == (Cause.UNREADABLE_CACHE, f"{DATA}/images")
-    assert "leads nowhere" in suspension.detail
+    assert "dangling symbolic link" in suspension.detail
     assert state_of(filesystem, key) is not None
 
 

@@ -97,7 +97,7 @@ async def test_an_image_outlives_an_engine_that_was_away_for_longer_than_its_win
         assert is_here(filesystem, layout, image)
         verdict = await retention.explain("alpine")
         assert verdict.expires_at_ns == START_NS + 70 * DAY_NS
-        assert verdict.detail == "40d since then do not count: nobody watched whether it was in use"
+        assert verdict.detail == "40d since then do not count: no engine watched whether it was in use"
         assert state_of(filesystem, image) == format_time(START_NS)  # hypeman's file stays as it was
         clock.advance(30 * DAY - MINUTE)  # asleep, so that nothing is missed
         await retention.sweep()

@@ -190,7 +190,7 @@ def test_a_refusal_names_the_text_in_one_line() -> None:
 
 def test_a_refusal_for_upper_case_says_so() -> None:
     with pytest.raises(
-        InvalidReferenceError, match="upper case stands where only lower case may: 'Alpine:V1'"
+        InvalidReferenceError, match="upper case where only lower case is allowed: 'Alpine:V1'"
     ):
         parse_reference("Alpine:V1")
 

@@ -80,8 +80,8 @@ class DataDir:
         for path, fd in held:
             if not self._leads_to(path, fd):
                 raise DataDirMovedError(
-                    f"{path}: no longer what this engine has open: it was moved, removed or mounted over; "
-                    "an engine that is started now works on what is there"
+                    f"{path}: no longer the folder that this engine opened: it was moved, removed or mounted over; "
+                    "restart the engine to work on what is there now"
                 )
         if self._images_fd == _NONE:
             self._hold_images()

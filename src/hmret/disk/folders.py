@@ -32,7 +32,7 @@ __all__ = [
 LARGEST_FILE = 16 * 1024 * 1024
 """In bytes; no metadata comes close to this size, and reading a larger file would only cost memory."""
 
-_NOWHERE = "a symbolic link that leads nowhere"
+_NOWHERE = "a dangling symbolic link"
 
 CHUNK = 16 * 1024
 """Bytes read in one call: nearly always the whole file."""

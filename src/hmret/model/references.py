@@ -72,13 +72,13 @@ def parse_reference(text: str) -> ImageReference:
         hint = (
             ""
             if _REFERENCE.fullmatch(full.lower()) is None
-            else ", upper case stands where only lower case may"
+            else ", upper case where only lower case is allowed"
         )
         raise InvalidReferenceError(f"not an image reference{hint}: {_shortened.repr(text)}")
     repository, path, tag, digest = match.groups()
     if len(path) > _PATH_MAX:
         raise InvalidReferenceError(
-            f"not an image reference, its path is longer than {_PATH_MAX}: {_shortened.repr(text)}"
+            f"not an image reference, the path is longer than {_PATH_MAX}: {_shortened.repr(text)}"
         )
     if digest is not None:
         return ImageReference(repository, None, digest)

@@ -2,7 +2,7 @@
 
 __all__ = ["NO_THREAD", "is_thread_refusal"]
 
-NO_THREAD = "no thread can be started: see the limits of processes and tasks"
+NO_THREAD = "no thread can be started: check the limits on processes and tasks"
 _REFUSAL = "can't start new thread"  # the words of Python's own RuntimeError
 
 

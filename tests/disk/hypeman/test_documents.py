@@ -114,7 +114,7 @@ def test_a_guest_that_names_no_image_has_no_reference(text: str) -> None:
 @pytest.mark.parametrize("value", ["5", "true", "[]", "{}", '["alpine"]', "1e400"])
 @pytest.mark.parametrize("key", ["Image", "resolvedimage"])
 def test_an_image_that_is_no_text_is_unreadable(key: str, value: str) -> None:
-    with pytest.raises(UnreadableError, match=rf"^{key} is no text$"):
+    with pytest.raises(UnreadableError, match=rf"^{key} is not a string$"):
         guest(f'{{"{key}": {value}}}')
 
 

@@ -114,12 +114,12 @@ def test_metadata_may_name_the_repository_in_any_form(host: Host, name: str) -> 
         ({"digest": A}, "names another digest"),
         ({"name": "busybox:latest"}, "names another repository: docker.io/library/busybox"),
         ({"name": f"{ALPINE}x:latest"}, "names another repository"),
-        ({"name": f"{ALPINE}:latest/x"}, "has a name that is no reference"),
-        ({"name": None}, "has a name that is no reference"),
-        ({"name": ALPINE.upper()}, "has a name that is no reference"),
-        ({"name": ["alpine"]}, "has a name that is no reference"),
-        ({"status": None}, "states no status"),
-        ({"status": 1}, "states no status"),
+        ({"name": f"{ALPINE}:latest/x"}, "has a name that is not a reference"),
+        ({"name": None}, "has a name that is not a reference"),
+        ({"name": ALPINE.upper()}, "has a name that is not a reference"),
+        ({"name": ["alpine"]}, "has a name that is not a reference"),
+        ({"status": None}, "has no status"),
+        ({"status": 1}, "has no status"),
     ],
 )
 def test_metadata_that_contradicts_its_folder_is_broken(
@@ -146,13 +146,13 @@ def test_a_link_in_the_place_of_the_disk_is_broken(host: Host) -> None:
     host.write("images/elsewhere", bytes(4096))
     host.link(f"{IMAGES}/{A}/rootfs.ext4", "../../../../elsewhere")
     found = image_in(host)
-    assert (found.broken, found.disk_bytes) == ("rootfs.ext4 is no regular file", 0)
+    assert (found.broken, found.disk_bytes) == ("rootfs.ext4 is not a regular file", 0)
 
 
 def test_a_folder_in_the_place_of_the_disk_is_broken(host: Host) -> None:
     make_image(host.place, ALPINE, "a", has_disk=False)
     host.folder(f"{IMAGES}/{A}/rootfs.ext4")
-    assert image_in(host).broken == "rootfs.ext4 is no regular file"
+    assert image_in(host).broken == "rootfs.ext4 is not a regular file"
 
 
 def test_a_disk_without_metadata_is_broken(host: Host) -> None:
@@ -195,7 +195,7 @@ def test_metadata_that_the_disk_does_not_give_is_broken(memory: Host, code: int)
 def test_a_disk_that_cannot_be_looked_at_is_broken(memory: Host) -> None:
     make_image(memory.place, ALPINE, "a")
     memory.memory.deny(f"{DATA}/{IMAGES}/{A}/rootfs.ext4", errno.EIO)
-    assert image_in(memory).broken == "rootfs.ext4 cannot be looked at: Input/output error"
+    assert image_in(memory).broken == "rootfs.ext4 cannot be examined: Input/output error"
 
 
 def test_a_folder_that_cannot_be_entered_is_a_broken_image_and_not_a_repository(memory: Host) -> None:

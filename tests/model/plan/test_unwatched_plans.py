@@ -71,7 +71,7 @@ def test_a_timer_from_within_that_time_counts_from_its_end() -> None:
 def test_a_verdict_says_how_much_does_not_count() -> None:
     verdict = plan(cache(DUE_NS), make_policy(), NOW).verdict(ALPINE, A)
     assert verdict is not None
-    assert verdict.detail == "7d since then do not count: nobody watched whether it was in use"
+    assert verdict.detail == "7d since then do not count: no engine watched whether it was in use"
     later = plan(cache(NOW_NS - DAY_NS), make_policy(), NOW).verdict(ALPINE, A)
     assert later is not None
     assert later.detail is None

@@ -6,7 +6,7 @@ from hypothesis import given, strategies as st
 from hmret.model.policy.pattern_doubts import covers, why_never, why_never_tag
 from hmret.model.policy.patterns import compile_patterns
 
-REGULAR = "patterns are no regular expressions: only * and ? stand for something else"
+REGULAR = "patterns are not regular expressions: only * and ? are special"
 EACH = "each pattern is an element of the list"
 
 
@@ -22,7 +22,7 @@ EACH = "each pattern is an element of the list"
         (".*", REGULAR),
         ("{a,b}", EACH),
         ("v*, latest", EACH),
-        ("!pr-*", "nothing negates a pattern: what is special has a rule before the others"),
+        ("!pr-*", "patterns cannot be negated: put a rule for the exception before the others"),
         ("sha256:*", "what stands behind the colon of a reference, and no digest, is a tag"),
         ("ghcr.io/acme/app:v1", "what stands behind the colon of a reference, and no digest, is a tag"),
     ],

@@ -141,7 +141,7 @@ def _read(content: bytes) -> _BuildFile:
         try:
             record = decode_by_field(content, _Record)
         except UnreadableError:
-            return _BuildFile(digest, problem="it is no JSON object")
+            return _BuildFile(digest, problem="not a JSON object")
     except _FAULTS as error:
         return _BuildFile(digest, problem=" ".join(str(error).split()) or type(error).__name__)
     asked = None if record.request is None else record.request.image_name

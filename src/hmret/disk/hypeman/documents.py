@@ -209,7 +209,7 @@ def read_guest(content: bytes | msgspec.Raw, source: str) -> tuple[Reference, ..
     Keys are matched in any case; if one occurs in several spellings, each value protects.
 
     Raises:
-        UnreadableError: it is no JSON object, or `Image` or `ResolvedImage` is no text or no reference.
+        UnreadableError: it is no JSON object, or `Image` or `ResolvedImage` is not a string or no reference.
     """
     reference = _read_usual_guest(bytes(content), source)
     return _read_any_guest(content, source) if reference is None else (reference,)
@@ -309,7 +309,7 @@ def _reference_text(key: str, value: msgspec.Raw) -> list[str]:
     try:
         text = _text_decoder.decode(value)
     except _FAULTS:
-        raise UnreadableError(f"{key} is no text") from None
+        raise UnreadableError(f"{key} is not a string") from None
     if not text:
         return []
     try:

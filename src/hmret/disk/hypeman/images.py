@@ -293,7 +293,7 @@ def _judged(
     elif repository is not None:
         fault = _misnamed(metadata.name, repository)
     if not metadata.status:
-        fault = f"{METADATA} states no status"
+        fault = f"{METADATA} has no status"
     elif not fault and metadata.status == "ready":
         fault = disk_fault
     return Image(
@@ -316,7 +316,7 @@ def _misnamed(name: str, repository: str) -> str:
     try:
         named = parse_reference(name).repository
     except InvalidReferenceError:
-        return f"{METADATA} has a name that is no reference"
+        return f"{METADATA} has a name that is not a reference"
     # guard(metadata-names-its-owner): A folder whose metadata names another repository is not the image that
     # was meant; it is reported and stays.
     return "" if named == repository else f"{METADATA} names another repository: {named}"
@@ -365,9 +365,9 @@ def _disk_of(
     if number < 0:
         return NO_DISK, "no rootfs", False
     if error:
-        return NO_DISK, f"{ROOTFS_NAMES[number]} cannot be looked at: {os.strerror(error)}", False
+        return NO_DISK, f"{ROOTFS_NAMES[number]} cannot be examined: {os.strerror(error)}", False
     if blocks < 0:
-        return NO_DISK, f"{ROOTFS_NAMES[number]} is no regular file", True
+        return NO_DISK, f"{ROOTFS_NAMES[number]} is not a regular file", True
     return (blocks * BLOCK, None if shared is None else SharedDisk(*shared)), "", True
 
 

@@ -127,7 +127,11 @@ def read_tags(
         if hexadecimal is None:
             odd.add(name)
             oddities.append(
-                ("invalid_link", f"{folder}/{name}", f"leads to {target[:200]!r}, which no tag does")
+                (
+                    "invalid_link",
+                    f"{folder}/{name}",
+                    f"points to {target[:200]!r}, which is not a valid tag target",
+                )
             )
         else:
             tags[name] = intern(digest_of(hexadecimal))
@@ -148,7 +152,7 @@ def stage_oddities(
             except OSError:
                 continue
             if status.st_mtime_ns < filesystem.now_ns() - _STAGE_NS:
-                detail = "left behind by a server that was stopped while it set a tag; with the server stopped, remove it"
+                detail = "left behind by a server that was stopped while setting a tag; stop the server and remove it"
                 left.append(("tag_stage_left", f"{IMAGES}/{path}/{name}", detail))
     return is_staging, left
 
@@ -167,8 +171,8 @@ def scan_tag_folder(
         images_fd: the open folder `images/`.
         path: the folder's, below `images/`.
         known: what was found in it before.
-        ahead: what has just been read of it; if that is all that a folder of tags usually holds, it is not read
-            again.
+        ahead: what has just been read of it; if that is all that a folder of tags usually holds, it is not
+            read again.
     """
     usual = None if ahead is None else _usual_folder(path, ahead)
     if usual is not None:
@@ -192,15 +196,15 @@ def _usual_folder(path: str, ahead: FolderAhead) -> FolderScan | None:
     """Interpret a folder that holds only tags as hypeman writes them, and levels below; None: it holds more."""
     status, links, targets, folders, others, _ = ahead.found
     name = repository_of(path)
-    # guard(usual-folder-and-no-more): Anything but tags and further levels may hide a tag or be one in preparation,
-    # so it is looked at one by one.
+    # guard(usual-folder-and-no-more): Anything but tags and further levels may hide a tag or be one in
+    # preparation, so it is looked at one by one.
     if name is None or others or not all(map(FOLDER_NAME.fullmatch, folders)):
         return None
     repository = None
     if links:
         tags = _usual_tags(path, links, targets)
-        # guard(usual-tags-in-repository): Links in a folder that cannot be a repository are no tags and may hide
-        # images.
+        # guard(usual-tags-in-repository): Links in a folder that cannot be a repository are no tags and may
+        # hide images.
         if tags is None or not is_repository(name):
             return None
         repository = Repository(name, {}, tags)
@@ -217,7 +221,8 @@ def _usual_tags(path: str, names: Sequence[str], targets: Sequence[str | int]) -
     """Return tags with their digests where each link has the form that hypeman writes; None: one has another."""
     way = f"{'../' * (path.count('/') + 1)}{CONTENT}/"
     digits = [target.removeprefix(way) for target in targets if isinstance(target, str)]
-    # guard(usual-target-only): A link to anything else than a digest in content is an odd tag or hides images.
+    # guard(usual-target-only): A link to anything else than a digest in content is an odd tag or hides
+    # images.
     if len(digits) != len(targets) or not are_digests(digits):
         return None
     # guard(usual-tag-name-only): A link whose name no tag can have is none, and may hide images.

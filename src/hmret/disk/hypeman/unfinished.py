@@ -65,9 +65,7 @@ def _look(
             elif is_part(path):
                 where = f"{CONTENT}/{hex_of(digest)}"
                 if image.broken is not None and image.status == "ready":
-                    remedy = (
-                        f"{image.broken}: a lookup finds this and nothing else of the digest; pull it again"
-                    )
+                    remedy = f"{image.broken}: lookups find only this copy of the digest; pull it again"
                     yield "content_broken", f"{IMAGES}/{where}", remedy, digest
                 elif image.broken is not None:
                     yield "content_broken", f"{IMAGES}/{where}", image.broken, digest
@@ -97,8 +95,8 @@ def _look_at_content(
                 and _is_cut_off(filesystem, images_fd, where, f"{name}/{hex_of(image.digest)}")
             ):
                 remedy = (
-                    f"a server was stopped while it moved the image of {name} to {IMAGES}/{where}, and does not take "
-                    "that up again; with the server stopped, remove that folder, and no other"
+                    f"a server was stopped while moving the image of {name} to {IMAGES}/{where}, and will not resume "
+                    "that; stop the server and remove that folder, and no other"
                 )
                 yield "promotion_cut_off", f"{IMAGES}/{where}", remedy, image.digest
                 return
@@ -109,12 +107,12 @@ def _look_at_content(
 def _not_plain(path: str, image: Image) -> tuple[str, str, str, str]:
     """Return why an image is kept whose folder holds more than files, and the remedy."""
     where = f"{CONTENT if is_part(path) else path}/{hex_of(image.digest)}"
-    remedy = f"{image.foreign}: the image is kept, as its folder holds more than files; remove that"
+    remedy = f"{image.foreign}: the image is kept because its folder contains more than files; remove it"
     return "image_not_plain", f"{IMAGES}/{where}", remedy, image.digest
 
 
 def _for_a_day(status: str) -> str:
-    return f"{status}, and unchanged for a day: the server may never take it up again; pull it again, or delete it there"
+    return f"{status}, and unchanged for a day: the server may never resume it; pull it again, or delete it there"
 
 
 def _is_beside_ready_content(folders: Mapping[str, FolderScan], digest: str) -> bool:

@@ -64,11 +64,11 @@ def find_barrier(path: str, *, dir_fd: int | None = None) -> str:
     """
     attributes, mode = _statx(path, dir_fd)
     if attributes & _IMMUTABLE:
-        return "immutable (chattr -i lets it go)"
+        return "immutable (run chattr -i)"
     if attributes & _APPEND:
-        return "append-only (chattr -a lets it go)"
+        return "append-only (run chattr -a)"
     if attributes & _MOUNT_ROOT:
-        return "something is mounted there (umount lets it go)"
+        return "something is mounted there (run umount)"
     if stat.S_ISDIR(mode) and not os.access(path, os.W_OK | os.X_OK, dir_fd=dir_fd, effective_ids=True):
-        return "hmret may not change it: for want of permission, or because its file system is read-only"
+        return "hmret may not change it: permission is missing, or its file system is read-only"
     return ""

@@ -95,9 +95,9 @@ class StoppedTimers:
         key = PATTERN_KEYS[Reason.NOT_ALLOWED if Reason.NOT_ALLOWED in self.by_reason else Reason.PINNED]
         timers = "the one timer" if self.count == 1 else f"all {self.count} timers"
         return (
-            f"{key}: nothing that is here may be deleted, so this sweep would stop {timers} "
-            f"({self.detail}), and each image would wait for its whole window again; "
-            "give a pattern that matches, such as --allow 'ghcr.io/kernel/*', or --stop-timers if that is meant"
+            f"{key}: no image in the cache may be deleted, so this sweep would stop {timers} "
+            f"({self.detail}), and each image would have to wait for its full window again; "
+            "pass a pattern that matches, such as --allow 'ghcr.io/kernel/*', or --stop-timers if this is intended"
         )
 
     def _by_patterns(self) -> Iterator[str]:

@@ -240,7 +240,7 @@ class Evaluator:
         if not unwatched_ns:
             return None
         unwatched = format_span(max(round(unwatched_ns, -9), SECOND))
-        return f"{unwatched} since then do not count: nobody watched whether it was in use"
+        return f"{unwatched} since then do not count: no engine watched whether it was in use"
 
     def _detail(self, image: Image) -> str | None:
         return self.inputs.unready.get(image.digest) or image.making

@@ -20,7 +20,7 @@ _TAG_CHARS = re.compile(r"[A-Za-z0-9_.*?-]*")
 _TAG_START = re.compile(r"[A-Za-z0-9_*?]")
 _EVERY_REPOSITORY = re.compile(r"\*+|\*+/\*+")  # each repository has a host and a path
 
-_REGULAR = "patterns are no regular expressions: only * and ? stand for something else"
+_REGULAR = "patterns are not regular expressions: only * and ? are special"
 
 _ANY_RUN = "\0"
 _ANY_CHAR = "\1"
@@ -74,7 +74,7 @@ def _other_language(pattern: str) -> str | None:
     if "," in pattern or "{" in pattern:
         return "each pattern is an element of the list"
     if pattern.startswith("!"):
-        return "nothing negates a pattern: what is special has a rule before the others"
+        return "patterns cannot be negated: put a rule for the exception before the others"
     if any(char in pattern for char in "^$|()+\\") or pattern.startswith("."):
         return _REGULAR
     return None

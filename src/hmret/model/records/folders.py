@@ -79,13 +79,13 @@ class LostFolder:
     @property
     def detail(self) -> str:
         """What is wrong, and its remedy."""
-        what = "is gone" if self.is_gone else "is another folder than before"
+        what = "is gone" if self.is_gone else "is a different folder than before"
         things = "timers of images" if self.cause is Cause.LOST_IMAGES else "guests or snapshots"
         if self.name == _TAGS:
             things = "registries"
         return (
             f"it {what}, and {self.missing} of {self.known} {things} on record are missing; mount its volume, or, "
-            f"if what is there now is right: hmret confirm {self.name}"
+            f"if its present content is correct, run: hmret confirm {self.name}"
         )
 
 
