@@ -178,8 +178,6 @@ class StateKeeper(TreeActor[StateFolder, StatesLoaded]):
         if known is not None:
             return known, 0
         before = self._cache.known_in_part(path)
-        if before is not None:
-            ahead = None
         found = scan_states(self._filesystem, retention_fd, path, self._threads.pause, before, ahead=ahead)
         folder = self._share(found)
         return folder, 1 + weigh(folder)

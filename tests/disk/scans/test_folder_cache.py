@@ -8,6 +8,7 @@ import pytest
 from builders import DATA, FakeClock
 from hmret.disk.fingerprints import Fingerprint, stable_fingerprint
 from hmret.disk.scans.folder_cache import FolderCache
+from hmret.disk.scans.image_folders import ImageFolders
 from hmret.model.times import SECOND
 from memory_filesystem import MemoryFilesystem
 
@@ -179,6 +180,28 @@ def test_what_is_doubted_is_read_in_full(reader: Reader) -> None:
     assert reader.cache.known_in_part("images/a") is None
     _, is_new = reader.look(in_part=True)
     assert (reader.read, reader.in_part, is_new) == (["images/a"], [], True)
+
+
+def test_a_folder_is_new_while_nothing_is_known_of_it_that_may_be_trusted(
+    reader: Reader, clock: FakeClock
+) -> None:
+    def are_new() -> list[bool]:
+        reader.cache.begin()
+        return [reader.cache.is_new(path) for path in ("images/a", "images/c")]
+
+    assert are_new() == [True, True]
+    reader.look()
+    assert are_new() == [False, False]
+    reader.cache.invalidate({"images/a"})
+    assert are_new() == [True, False]
+    clock.wall_ns += 4 * HOUR_NS
+    assert are_new() == [True, True]
+
+
+def test_only_folders_of_tags_are_to_be_read_ahead(reader: Reader) -> None:
+    folders = ImageFolders(reader.filesystem, FolderCache(reader.filesystem), lambda: None)
+    paths = ("repositories/quay.io/x", "repositories/quay.io", "repositories", "", "quay.io/x", "content/3f")
+    assert [folders.is_new_tags(path) for path in paths] == [True, True, False, False, False, False]
 
 
 def test_what_was_taken_and_given_back_waits_again(reader: Reader) -> None:

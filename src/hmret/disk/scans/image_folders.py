@@ -55,8 +55,6 @@ class ImageFolders:
         if known is not None:
             return rescan_folder(self.filesystem, images_fd, known), len(known.unsettled)
         before = self.cache.known_in_part(path)
-        if before is not None:
-            ahead = None
         folder = scan_folder(self.filesystem, images_fd, path, before, self.pause, ahead=ahead)
         return folder, 1 + weigh(folder)
 
