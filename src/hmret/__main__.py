@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _complete_images(words: Sequence[str]) -> int:
     """Print names of images for a shell: its script calls `hmret --complete-images COMMAND BEGUN WORD...`."""
-    from hmret.cli.image_names import print_names  # noqa: PLC0415 - and nothing else, since somebody waits
+    from hmret.cli.image_names import print_names  # noqa: PLC0415 - and nothing else, since a shell is waiting
 
     command, begun, *rest = words
     print_names(command, begun, rest)

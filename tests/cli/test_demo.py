@@ -442,7 +442,7 @@ TOLD = (
     "vm-1 is deleted: the timer of alpine:3.19 starts",
     "vm-3 is deleted, its snapshot is not: no timer for debian:12",
     "worker:latest moves on; vm-8 still runs from what it was",
-    "a backup opens the disk of toolbox:v2, and tells nobody",
+    "a backup opens the disk of toolbox:v2, without announcing it",
     "an export of archive:v1 begins, under a lease",
     "the fourth short job on runner:stable ends; each restarts its timer",
     "debian:13 is marked used, half a day before it was due",

@@ -1,8 +1,8 @@
 """Keeps full rounds of the garbage collector out of bulk work.
 
-A full round looks at every container in the process, with the interpreter's lock held: tens of milliseconds for what
-a server has loaded and a large cache adds, in which its event loop does nothing. Bulk work makes containers by
-the hundred thousand, so it is bulk work that brings full rounds about.
+A full round looks at every container in the process, with the interpreter's lock held: tens of milliseconds
+for what a server has loaded and a large cache adds, in which its event loop does nothing. Bulk work makes
+containers by the hundred thousand, so it is bulk work that brings full rounds about.
 """
 
 import gc
@@ -18,12 +18,12 @@ _LONGEST_SECONDS = 60.0
 
 
 class FullRounds:
-    """Puts full rounds off while bulk work runs, for all engines of a process alike.
+    """Postpones full collections during bulk work, for all engines of a process together.
 
-    What exists when bulk work begins is moved out of the collector's sight (`gc.freeze`), and so is, whenever a
-    part of the work has ended, what that has made: so a round meanwhile finds next to nothing to look at. At the
-    end everything is back, as it was; nothing is collected later than a minute. Where the process has frozen
-    something itself, or has switched its collector off, nothing is done, since `gc.unfreeze` would undo that too.
+    Objects that exist when bulk work begins are hidden from the collector (`gc.freeze`), as is, after each
+    part of the work, what that part created; a collection in between finds next to nothing to traverse. At
+    the end all of them are visible again; no collection is delayed by more than a minute. If the process has
+    frozen objects itself or disabled its collector, nothing is done, since `gc.unfreeze` would undo that too.
     """
 
     def __init__(self) -> None:

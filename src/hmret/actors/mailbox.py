@@ -50,7 +50,7 @@ class Reply(Generic[T]):
         await self._done.wait()
         if self._error is not None:
             raise self._error
-        return self._value  # type: ignore[return-value]  # set by whoever set the event
+        return self._value  # type: ignore[return-value]  # set before the event
 
 
 @frozen(eq=False, kw_only=True)

@@ -54,7 +54,7 @@ def _names(command: str, begun: str, words: Sequence[str]) -> Iterator[str]:
         for name in names or [f"{image['repository']}@{image['digest']}"]:
             for shorter in ("", *_SHORTER):
                 short = name.removeprefix(shorter)
-                # A short form is offered only where somebody has begun to write one.
+                # A short form is offered only if one has been started.
                 if short.startswith(begun) and (begun or not shorter) and (not shorter or short != name):
                     yield short
                     break
@@ -74,7 +74,7 @@ def _ask(query: str, words: Sequence[str]) -> Any:
             f"GET {query} HTTP/1.1\r\nHost: hmret\r\nConnection: close\r\nAccept: application/json\r\n\r\n"
         )
         connection.sendall(request.encode())
-        # The length of the answer is told, or its end is that of the connection.
+        # The response states its length, or ends with the connection.
         with connection.makefile("rb") as answer:
             status = answer.readline().split()
             length = -1

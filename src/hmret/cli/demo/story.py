@@ -171,7 +171,7 @@ class Story:
         if self.has_leases:
             toolbox = self.host.images[self.host.tags[_TOOLBOX]]
             await until_the_end.enter_async_context(self.host.backing_up(toolbox))
-            self._say("a backup opens the disk of toolbox:v2, and tells nobody")
+            self._say("a backup opens the disk of toolbox:v2, without announcing it")
         await self._reach(13)
         await until_the_end.enter_async_context(self.host.exporting(_ARCHIVE))
         self._say("an export of archive:v1 begins, under a lease")
