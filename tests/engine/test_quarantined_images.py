@@ -34,7 +34,7 @@ from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
 from hmret.engine.sweep.ledger import SweepLedger
 from hmret.model.images import Key
-from hmret.model.plan.deletions import deletion_of
+from hmret.model.plan.decide import deletion_of
 from hmret.model.times import SECOND, format_time
 from memory_filesystem import Call, MemoryFilesystem
 from support.patience import patiently

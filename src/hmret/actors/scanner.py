@@ -24,8 +24,7 @@ from hmret.disk.scans.hard_links import HardLinks
 from hmret.disk.scans.image_folders import ImageFolders
 from hmret.disk.scans.packing import pack_images, read_images, unpack_images, weigh
 from hmret.model.grouping import Timers
-from hmret.model.images import ContentOwners, Image, Key, Reference, Repository
-from hmret.model.obstacles import Obstacle
+from hmret.model.images import ContentOwners, Image, Key, Obstacle, Reference, Repository
 from hmret.model.plan.selection import Choice
 from hmret.model.values import frozen
 

@@ -9,7 +9,6 @@ import msgspec
 
 from hmret.model.clock.unwatched import NO_GAPS, Gaps
 from hmret.model.grouping import ReferenceIndex, Timers
-from hmret.model.obstacles import Obstacle
 from hmret.model.origins import Builds
 from hmret.model.values import frozen
 
@@ -20,6 +19,7 @@ __all__ = [
     "Image",
     "Inventory",
     "Key",
+    "Obstacle",
     "Reference",
     "Remembered",
     "Repository",
@@ -257,6 +257,20 @@ class Suspension:
     """The file or folder at fault; empty where there is none."""
     detail: str
     """What is wrong and what remedies it, in one line."""
+
+
+@frozen
+class Obstacle:
+    """Something because of which hmret or the kernel would refuse a deletion."""
+
+    path: str
+    """The path at fault, below the data directory."""
+    detail: str
+    """What is wrong there."""
+    is_broken: bool = False
+    """Whether the folder holds something other than a plain image; else it merely cannot be removed now."""
+    will_pass: bool = False
+    """Whether hypeman is at work there, so that the obstacle will disappear."""
 
 
 def _timers(timers: Mapping[Key, int | None]) -> Timers:

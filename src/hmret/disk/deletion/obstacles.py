@@ -13,8 +13,7 @@ from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import open_folder, opened
 from hmret.disk.hypeman.folder_contents import Contents, contents_of
 from hmret.disk.layout import CONTENT, IMAGES, hex_of
-from hmret.model.images import Key
-from hmret.model.obstacles import Obstacle
+from hmret.model.images import Key, Obstacle
 from hmret.model.plan.selection import Choice
 from hmret.model.values import define
 

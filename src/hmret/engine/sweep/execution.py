@@ -21,7 +21,7 @@ from hmret.engine.sweep.new_settings import NewSettings
 from hmret.engine.sweep.quarantine import Quarantine
 from hmret.model.deletion import Deletion
 from hmret.model.images import Key
-from hmret.model.plan.deletions import deletion_of
+from hmret.model.plan.decide import deletion_of
 from hmret.model.plan.plan import Plan
 from hmret.model.plan.pressure import seen_by
 from hmret.model.plan.selection import BytesFreed, Choice, Substitute, apparent_bytes

@@ -16,8 +16,7 @@ from hmret.disk.deletion.trash.wholeness import LayersGoneError
 from hmret.engine.counters import Counters
 from hmret.engine.sweep.entries import Entry, Facts, write_entries
 from hmret.model.deletion import Failed, Kept
-from hmret.model.images import Key, Suspension
-from hmret.model.obstacles import Obstacle
+from hmret.model.images import Key, Obstacle, Suspension
 from hmret.model.plan.plan import Plan
 from hmret.model.report import DeletedImage, SweepError, SweepReport, SweepStatus
 from hmret.model.times import datetime_of, format_time

@@ -11,6 +11,7 @@ from itertools import chain
 from operator import is_
 
 from hmret.model.clock.unwatched import Gaps
+from hmret.model.deletion import Deletion, DueRow
 from hmret.model.images import (
     DiskUsage,
     Inventory,
@@ -24,6 +25,7 @@ from hmret.model.plan.repository_inputs import inputs_of
 from hmret.model.plan.repository_plan import RepositoryPlan, plan_repository
 from hmret.model.plan.selection import (
     BrakeStep,
+    Choice,
     QuotaStep,
     Selection,
     SelectionStep,
@@ -40,7 +42,7 @@ from hmret.model.protection import (
 from hmret.model.times import nanoseconds_of
 from hmret.model.verdicts import Reason
 
-__all__ = ["plan"]
+__all__ = ["deletion_of", "plan"]
 
 _NO_FINALS: Mapping[str, Reason] = {}
 
@@ -116,6 +118,20 @@ def plan(
         pause()
     gathered = Gathered.of(inventory, parts, {name: one.found for name, one in protections.items()})
     return _choose(inventory, policy, now, parts, protections, context, gathered)
+
+
+def deletion_of(made: Plan, choice: Choice, reason: Reason | None = None) -> Deletion | None:
+    """Return the deletion of an image that a plan chose; None: a row of it has no timer.
+
+    `reason`: why it goes, where it goes in place of another image; None: as the plan says.
+    """
+    rows: list[DueRow] = []
+    images = (choice.image, *(image for _, image in choice.others))
+    for image, row in zip(images, made.rows(choice), strict=True):
+        if row.unused_since_ns is None:
+            return None
+        rows.append(DueRow(row.repository, row.unused_since_ns, reason or row.reason, row.tags, image))
+    return Deletion(choice.digest, tuple(rows), choice.image.is_content)
 
 
 def _protections(

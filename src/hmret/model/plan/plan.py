@@ -8,16 +8,7 @@ import attrs
 import msgspec
 
 from hmret.model.grouping import ReferenceIndex
-from hmret.model.images import (
-    Image,
-    Inventory,
-    Key,
-    Reference,
-    Remembered,
-    Repository,
-    Suspension,
-)
-from hmret.model.obstacles import Obstacle
+from hmret.model.images import Image, Inventory, Key, Obstacle, Reference, Remembered, Repository, Suspension
 from hmret.model.plan.due_times import DueTimes, Timed
 from hmret.model.plan.evaluate import PlanContext
 from hmret.model.plan.gathering import Gathered, have_same_facts

@@ -14,8 +14,7 @@ import attrs
 import msgspec
 
 from hmret.model.deletion import Deletion
-from hmret.model.images import Image, Inventory, Key
-from hmret.model.obstacles import Obstacle
+from hmret.model.images import Image, Inventory, Key, Obstacle
 from hmret.model.policy.brake import Brake, Braking
 from hmret.model.policy.window import DeletionWindow
 from hmret.model.values import define, frozen
