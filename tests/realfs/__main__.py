@@ -14,15 +14,28 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mutations.run import EVERY, ROOT, build, make_copy
 from realfs.checking import Check, carry_out, chosen, sentences_of
+from realfs.faults import faults
+from realfs.filesystems import filesystems
+from realfs.full_speed import full_speed
 from realfs.mounts import mounted
-from realfs.parts import PARTS
+from realfs.open_disks import open_disks
+from realfs.power_cuts import power_cuts
 
 __all__ = ["main"]
+
+PARTS: Mapping[str, Callable[[], Iterator[Check]]] = {
+    "file systems": filesystems,
+    "faults": faults,
+    "power cuts": power_cuts,
+    "open disks": open_disks,
+    "full speed": full_speed,
+}
+"""What lists the checks of each part."""
 
 _INSIDE = "HMRET_REALFS_INSIDE"
 _NAMESPACES = (

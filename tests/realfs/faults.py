@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import anyio
+import attrs
 
 from builders import FakeClock, make_config
 from hmret.disk.filesystem import Filesystem
@@ -77,6 +78,10 @@ def faults() -> Iterator[Check]:
     acts += [
         ("a quota of btrfs is used up: nothing wrong goes, and all that is due once there is room", _quota),
         ("ext4 is not made read-only under an engine, whose lock is open for writing", _remount),
+        (
+            "images lie in the lower layer of an overlay: none goes by half, and what helps is told",
+            _in_lower_layer,
+        ),
         ("a repository that may not be read: all stays, is told once, and goes once it may", _forbidden),
     ]
     for sentence, act in acts:
@@ -293,6 +298,27 @@ def _remount(layout: Layout, folder: Path) -> str:
 
     with make(folder, "ext4") as place:
         anyio.run(act, _build(place, layout), place)
+    return ""
+
+
+def _in_lower_layer(layout: Layout, folder: Path) -> str:
+    async def act(root: Path) -> SweepReport:
+        async with opened(root, FakeClock()) as retention:
+            return await retention.sweep()
+
+    needs(kernel="overlay")
+    with make(folder, "ext4") as place:
+        for name in ("lower/data", "upper", "work"):
+            (place / name).mkdir(parents=True)
+        cache = DueCache.build(place / "lower/data", layout)
+        layers = f"lowerdir={place}/lower,upperdir={place}/upper,workdir={place}/work,redirect_dir=off"
+        with mounted("overlay", "overlay", folder / "merged", layers) as merged:
+            report = anyio.run(act, merged / "data")
+            seen = attrs.evolve(cache, root=merged / "data")
+            assert (report.deleted_images, len(report.errors)) == (0, len(cache.due)), report
+            seen.check(here=cache.due)
+    [told] = {error.error for error in report.errors}
+    assert "mount a volume at images/" in told, told
     return ""
 
 

@@ -60,20 +60,15 @@ def _subvolume(name: str) -> Callable[[Path], AbstractContextManager[Path]]:
     return set_up
 
 
-def _overlay(*, lower: bool, options: str = "") -> Callable[[Path], AbstractContextManager[Path]]:
-    """`lower`: whether the images that are made first lie in the lower layer."""
-
-    @contextmanager
-    def set_up(folder: Path) -> Iterator[Path]:
-        needs(kernel="overlay")
-        with make(folder, "ext4") as place:
-            for name in ("lower", "upper", "work", "lower/data"):
-                (place / name).mkdir()
-            layers = f"lowerdir={place}/lower,upperdir={place}/upper,workdir={place}/work{options}"
-            with mounted("overlay", "overlay", folder / "merged", layers) as merged:
-                yield merged / "data"
-
-    return set_up
+@contextmanager
+def _overlay(folder: Path) -> Iterator[Path]:
+    needs(kernel="overlay")
+    with make(folder, "ext4") as place:
+        for name in ("lower", "upper", "work"):
+            (place / name).mkdir()
+        layers = f"lowerdir={place}/lower,upperdir={place}/upper,workdir={place}/work"
+        with mounted("overlay", "overlay", folder / "merged", layers) as merged:
+            yield _data_in(merged)
 
 
 @contextmanager
@@ -148,7 +143,7 @@ SETUPS = (
     Setup("btrfs, images/ a subvolume", _subvolume("images")),
     Setup("btrfs, system/ a subvolume", _subvolume("system")),
     Setup("f2fs", _plain("f2fs")),
-    Setup("overlayfs", _overlay(lower=False)),
+    Setup("overlayfs", _overlay),
     Setup("bindfs", _bindfs),
     Setup("fuse-overlayfs", _fuse_overlayfs),
     Setup("tmpfs", _tmpfs),
