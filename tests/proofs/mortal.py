@@ -17,7 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 from subprocess import PIPE
 from types import TracebackType
-from typing import Any, Literal, Self, cast
+from typing import Any, Self, cast
 
 import anyio
 import anyio.lowlevel
@@ -71,8 +71,6 @@ class Life:
     restores: tuple[str, ...] = ()
     """References that it brings back before it sweeps, as far as they are in quarantine."""
     sweeps: bool = True
-    leases: Literal["suspend", "when-offered"] = "suspend"
-    """What it makes of a disk on which a rename breaks the kernel's leases."""
 
 
 @attrs.frozen
@@ -189,7 +187,7 @@ async def _live(life: Life, begun: int) -> dict[str, object]:
         # One batch at a time, so that each life makes the same calls.
         monotonic_ns=lambda: 0,
     )
-    config = make_config(place, quarantine=timedelta(hours=life.quarantine_hours), leases=life.leases)
+    config = make_config(place, quarantine=timedelta(hours=life.quarantine_hours))
     status = ""
     async with open_engine(config, platform, scheduled=False) as retention:
         os.write(begun, b"\n")

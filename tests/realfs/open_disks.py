@@ -12,11 +12,13 @@ from pathlib import Path
 import anyio
 
 from builders import FakeClock
+from hmret.model.report import SweepReport
 from realfs.checking import Check
-from realfs.due_caches import DueCache, opened
+from realfs.due_caches import DISK_BYTES, DueCache, opened
 from realfs.mounts import make, needs, run, unmount, wait_for
 from realfs.open_programs import PROGRAMS, running_with_disk
 from realfs.openers import DISK_SIZE, OPENERS, Opener, Undisturbed, overlaid
+from realfs.setups import SETUPS
 
 __all__ = ["open_disks"]
 
@@ -29,6 +31,13 @@ def open_disks() -> Iterator[Check]:
         yield Check(
             _PART, f"an image stays whose disk {said}, and what has it goes on", partial(_kept, opener)
         )
+    for name, beneath in (
+        ("bindfs", "ext4/data"),
+        ("overlayfs", "ext4/upper/data"),
+        ("fuse-overlayfs", "ext4/upper/data"),
+    ):
+        sentence = f"a disk that is open beneath {name} keeps no image of the data directory on it"
+        yield Check(_PART, sentence, partial(_beneath, name, beneath))
     for said, opener in _UNSEEN.items():
         yield Check(
             _PART, f"{said} keeps no image; a guest's metadata and a lease do", partial(_unseen, opener)
@@ -97,6 +106,24 @@ async def _delete(cache: DueCache) -> None:
     for kept in (referenced, leased):
         assert cache.disk(kept).stat().st_size == DISK_SIZE
         assert cache.has_tag(kept)
+
+
+def _beneath(name: str, beneath: str, folder: Path) -> str:
+    [setup] = [setup for setup in SETUPS if setup.name == name]
+    with setup.make(folder) as root:
+        cache = DueCache.build(root, "today", due=2)
+        held, free = cache.due
+        with (folder / beneath / cache.disk(held).relative_to(root)).open("rb") as file:
+            report = anyio.run(_sweep, cache)
+            assert (report.status, report.open_images) == ("success", 0), report
+            cache.check(gone=(held, free))
+            assert len(file.read()) == DISK_BYTES
+    return ""
+
+
+async def _sweep(cache: DueCache) -> SweepReport:
+    async with opened(cache.root, FakeClock()) as retention:
+        return await retention.sweep()
 
 
 # What is not seen.
