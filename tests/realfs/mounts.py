@@ -81,10 +81,13 @@ def write_image(path: Path, kind: str, *options: str, mebibytes: int = 0) -> Pat
 def looped(file: Path, *options: str) -> Iterator[Path]:
     """Have a file as a block device."""
     device = run("losetup", *options, "--show", "-f", file).strip()
+    fd = os.open(device, os.O_RDONLY)
     try:
+        # From now on it goes by itself once nothing has it open, however this program ends.
+        run("losetup", "-d", device)
         yield Path(device)
     finally:
-        run("losetup", "-d", device)
+        os.close(fd)
 
 
 @contextmanager
