@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mutations.run import EVERY, ROOT, build, make_copy
-from realfs.checking import Check, carry_out, chosen, sentences_of
+from realfs.checking import Check, carry_out, chosen, summary_of
 from realfs.faults import faults
 from realfs.filesystems import filesystems
 from realfs.full_speed import full_speed
@@ -120,7 +120,7 @@ def _carry_out(checks: Sequence[Check], jobs: int) -> int:
         # Some checks become another user for a while.
         Path(folder).chmod(0o711)
         outcomes = carry_out(checks, work, jobs=jobs)
-    print(f"{os.uname().release}: {sentences_of(outcomes)}, {time.monotonic() - begin:.0f} s")
+    print(f"{os.uname().release}: {summary_of(outcomes)}, {time.monotonic() - begin:.0f} s")
     return 1 if any(outcome.verdict == "FAILED" for outcome in outcomes) else 0
 
 

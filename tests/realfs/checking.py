@@ -17,7 +17,7 @@ from typing import Literal
 
 import attrs
 
-__all__ = ["Check", "Outcome", "Skipped", "carry_out", "chosen", "sentences_of"]
+__all__ = ["Check", "Outcome", "Skipped", "carry_out", "chosen", "summary_of"]
 
 
 _LONGEST_SECONDS = 600 + int(float(os.environ.get("SOAK", "60")))
@@ -104,7 +104,7 @@ def _give_up(_number: int, _frame: object) -> None:
     raise TimeoutError(f"it hangs for {_LONGEST_SECONDS} s")
 
 
-def sentences_of(outcomes: Iterable[Outcome]) -> str:
+def summary_of(outcomes: Iterable[Outcome]) -> str:
     """Sum up what came of checks."""
     counted = Counter(outcome.verdict for outcome in outcomes)
     return f"{counted['ok']} held, {counted['skipped']} skipped, {counted['FAILED']} failed"
