@@ -11,6 +11,7 @@ import argparse
 import logging
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -72,15 +73,25 @@ def main(arguments: Sequence[str]) -> int:
     if chosen_options.list:
         print(*(f"{check.part}: {check.sentence}" for check in checks), sep="\n")
         return 0
-    if os.geteuid() != 0:
-        print("realfs: skipped: only root can mount file systems")
-        return 0
-    if shutil.which("unshare") is None:
-        print("realfs: skipped: needs unshare (apt install util-linux)")
+    if not checks:
+        print("realfs: no check has such a sentence")
+        return 2
+    if reason := why_not():
+        print(f"realfs: skipped: {reason}")
         return 0
     if _INSIDE not in os.environ:
         return _run_inside(arguments, chosen_options.without or ())
     return _carry_out(checks, chosen_options.jobs)
+
+
+def why_not() -> str:
+    """Return why none of it can be done here; empty: it can."""
+    if os.geteuid() != 0:
+        return "only root can mount file systems"
+    if shutil.which("unshare") is None:
+        return "needs unshare (apt install util-linux)"
+    trial = subprocess.run([*_NAMESPACES, "true"], capture_output=True, text=True, check=False)
+    return f"there are no namespaces of its own: {trial.stderr.strip()}" if trial.returncode else ""
 
 
 def _run_inside(arguments: Sequence[str], without: Sequence[str]) -> int:
