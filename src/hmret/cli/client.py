@@ -182,7 +182,7 @@ class Engine:
         except httpx2.TimeoutException:
             raise HmretError(f"{self.path}: the engine does not answer (process {self.process})") from None
         except httpx2.HTTPError as error:
-            raise HmretError(f"{self.path}: the engine closed the connection: {error}") from None
+            raise HmretError(f"{self.path}: the connection to the engine broke: {error}") from None
 
 
 _OK = 200

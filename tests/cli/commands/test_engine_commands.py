@@ -327,8 +327,8 @@ HELD = (
             b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(HELD), HELD),
             "retired_at",
         ),
-        ("status", b"not HTTP at all\r\n\r\n", "has broken off"),
-        ("status", b"", "has broken off"),
+        ("status", b"not HTTP at all\r\n\r\n", "the connection to the engine broke"),
+        ("status", b"", "the connection to the engine broke"),
     ],
 )
 def test_an_answer_that_makes_no_sense_is_one_line(

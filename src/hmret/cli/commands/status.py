@@ -33,7 +33,7 @@ def _facts(status: structs.StatusDocument) -> list[list[str]]:
         ["engine", f"{status.version}, process {status.process}, {status.backend}"],
         ["up for", format_seconds(status.uptime_seconds)],
         ["data directory", printable(status.data_dir)],
-        ["retention", "enabled" if status.enabled else "disabled: no sweeps run"],
+        ["retention", "enabled" if status.enabled else "disabled: nothing is swept"],
         ["sweeping", f"yes, {status.images_seen} images seen" if status.sweeping else "no"],
         ["last sweep", "none yet" if last is None else ", ".join(_sum_up(last))],
         ["sweeps", str(totals.sweeps)],

@@ -281,7 +281,7 @@ def _tell_if_off(config: RetentionConfig) -> None:
 
 def _status_of(report: SweepReport | None, config: RetentionConfig) -> str:
     if not config.active:
-        return "disabled: no sweeps run"
+        return "disabled: nothing is swept"
     if report is None:
         return "the first sweep is running"
     words = (
