@@ -61,7 +61,7 @@ reproducible: $(TOOLS)
 	rm -rf build/again
 	$(MAKE) sdist pyz
 	$(MAKE) sdist pyz DIST=build/again
-	for file in build/again/*; do cmp $$file $(DIST)/$${file##*/}; done
+	for file in build/again/*; do cmp $$file $(DIST)/$${file##*/} || exit 1; done
 
 # Each way in, from nothing on a bare Debian to a plan; root only. WAYS="wheel pyz": only those.
 ways-in:

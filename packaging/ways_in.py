@@ -59,7 +59,8 @@ def try_way(way: str, release: int) -> None:
         root.install("ca-certificates")  # as each host has that fetches packages
         _bring(root, way, release)
         root.run("sh", "-ec", MAKE_DATA)
-        root.shell(f"cd /root/hmret && {lines_of(way)}")
+        for line in lines_of(way).splitlines():
+            root.shell(f"cd /root/hmret && {line}")
         planned = root.run("hmret", "plan", "--all", "--data-dir", DATA_DIR)
         if not re.search(r"ghcr\.io/o/app .*referenced", planned):
             raise SystemExit(f"{way} on Debian {release}: {planned}")
