@@ -88,6 +88,7 @@ class Machine:
         if not (ROOT / "var/lib/dpkg/info/hmret.list").exists():  # else it is the package's
             (ROOT / "etc/hmret/config.yaml").unlink(missing_ok=True)
         (ROOT / "srv").mkdir()
+        (ROOT / "usr/sbin/policy-rc.d").unlink(missing_ok=True)
         self.run("systemctl daemon-reload")
         self._since = self.run("date +%s.%N").strip()
 

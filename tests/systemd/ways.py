@@ -34,6 +34,8 @@ def have(machine: Machine, way: Way) -> None:
     machine.stop()
     if present == "checkout":
         machine.run("make -C /src uninstall")
+        # What an earlier fault has made it forget.
+        (ROOT / "etc/systemd/system/hmret.service").unlink(missing_ok=True)
     elif present == "package":
         machine.run("dpkg --purge hmret")
     if chosen is not None:
