@@ -63,6 +63,12 @@ def _forbid_restarts(machine: Machine) -> None:
     machine.run("chmod 755 /usr/sbin/policy-rc.d")
 
 
+def _leave_a_file(machine: Machine) -> None:
+    """Have the service make a file that no package knows of."""
+    machine.run("rm -f /opt/left-by-hmret")
+    machine.break_unit("ExecStartPre=+/bin/touch /opt/left-by-hmret")
+
+
 def _spoil(script: str) -> None:
     """Have a package's script do nothing."""
     path = ROOT / f"var/lib/dpkg/info/hmret.{script}"
@@ -148,7 +154,7 @@ def a_package_that_is_removed_stops_it_and_keeps_settings_and_data(machine: Mach
 
 
 @check_of("nothing")
-@noticed("a purge that leaves something", "ExecStartPre=+/bin/touch /opt/left-by-hmret")
+@noticed("a purge that leaves something", _leave_a_file)
 def a_package_that_is_purged_leaves_nothing_but_the_data_directory(machine: Machine) -> None:
     before = _all_files()
     _put_package()
@@ -160,7 +166,6 @@ def a_package_that_is_purged_leaves_nothing_but_the_data_directory(machine: Mach
     machine.wait_line("sweep_ended", deleted=len(images.due))
     machine.run("dpkg --purge hmret")
     left = _all_files() - before - {"/etc/hypeman", "/etc/hypeman/config.yaml"}
-    machine.run("rm -f /opt/left-by-hmret")  # by the fault that this has to notice
     assert left == set(), sorted(left)
     machine.run("systemctl status hmret", code=4)  # there is none
     assert (DATA_DIR / "system/hmret/journal.jsonl").exists()
