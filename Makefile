@@ -100,7 +100,7 @@ check: check-fast test
 check-fast: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy src tests benchmarks studies examples
+	$(BIN)/mypy src tests benchmarks studies examples packaging
 	$(BIN)/lint-imports
 	PYTHONPATH=tests $(BIN)/python -m mutations.check
 

@@ -47,7 +47,8 @@ def build(source: Path, output: Path) -> Path:
             raise SystemExit(f"{done.stdout}\ndpkg-buildpackage: failed")
         (package,) = Path(name).glob("hmret_*.deb")
         output.mkdir(parents=True, exist_ok=True)
-        made: Path = shutil.copy(package, output / package.name)
+        made = output / package.name
+        shutil.copy(package, made)
         return made
 
 
@@ -59,7 +60,8 @@ def build_in_root(source: Path, output: Path, release: int) -> Path:
         said = root.run("python3", "/src/packaging/deb.py", "/src", "/out")
         built = root.path / said.splitlines()[-1].lstrip("/")
         output.mkdir(parents=True, exist_ok=True)
-        made: Path = shutil.copy(built, output / built.name)
+        made = output / built.name
+        shutil.copy(built, made)
         return made
 
 
