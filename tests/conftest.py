@@ -6,11 +6,11 @@ from collections.abc import Generator, Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from builders import DATA, FakeClock, GatedThreads, data_fd_of, make_surroundings
 from hmret.engine.platform import Platform
-from memory_filesystem import MemoryFilesystem
 from support.bounds import IS_WHOLE
+from support.builders import DATA, FakeClock, GatedThreads, data_fd_of, make_surroundings
 from support.children import KEEPER, children_here, end_group, hear_interrupts
+from support.memory_filesystem import MemoryFilesystem
 
 # What is slow here is only the machine. An example is the same one wherever it is played.
 settings.register_profile(

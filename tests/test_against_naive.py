@@ -6,8 +6,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-import naive
-import trees
 from hmret import AutoDelete, RetentionConfig, SweepReport
 from hmret.disk.layout import RETENTION, hex_of
 from hmret.engine.opening import open_engine
@@ -15,6 +13,7 @@ from hmret.engine.opening_inspection import open_inspection
 from hmret.engine.platform import Platform
 from hmret.model.clock.clock_guard import ClockReading
 from hmret.model.times import nanoseconds_of, parse_time
+from support import naive, trees
 from support.archives import unpack
 from support.bounds import bound
 

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 import hmret
-from builders import has_image, make_image
+from support.builders import has_image, make_image
 
 ROOT = Path(__file__).parent.parent
 NAMED = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs" / "SAFETY.md").read_text(encoding="utf-8"))

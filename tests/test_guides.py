@@ -13,11 +13,11 @@ import yaml
 
 import hmret
 from api.engines import retention_with_everything
-from builders import make_image
 from hmret.api.metrics import render_metrics
 from hmret.model import errors
 from hmret.settings.load import load_settings
 from hmret.settings.writing import schema_document
+from support.builders import make_image
 
 ROOT = Path(__file__).parent.parent
 EMBEDDING = (ROOT / "docs" / "EMBEDDING.md").read_text(encoding="utf-8")

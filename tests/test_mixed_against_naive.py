@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import hmret
-import naive
 from hmret.engine.opening import open_engine
 from hmret.engine.retention import Retention
+from support import naive
 from support.bounds import bound
 from support.mixed_engine import NOW, WINDOW, clock_at, config_of, settings_for, surroundings_of
 from support.mixed_naive import decide, rows_in_use

@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 
-import naive
-import trees
-from naive import Key
+from support import naive, trees
 from support.archives import unpack
 from support.bounds import bound
 from support.mixed_naive import decide
@@ -20,6 +18,7 @@ from support.mixed_references import follow
 from support.mixed_rows import make_rows
 from support.mixed_trees import build_mixed_tree, change_tree
 from support.mixed_values import Outcome, Rule, Settings
+from support.naive import Key
 
 FIXTURES = pathlib.Path(__file__).parent / "fixtures"
 NOW = datetime(2031, 5, 1, 12, tzinfo=UTC)

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 import hmret
-import naive
 from hmret.engine.opening import open_engine
+from support import naive
 from support.bounds import bound
 from support.host_disk import RealDisk
 from support.hypeman_lookup import Reading

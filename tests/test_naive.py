@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-import naive
-import trees
+from support import naive, trees
 from support.archives import unpack
 
 FIXTURES = pathlib.Path(__file__).parent / "fixtures"

@@ -18,11 +18,11 @@ from studies.timelapse_plot import draw
 from studies.timelapse_table import hit_rate, put_into_page, show, tabulate
 from studies.vm_stream import CI, DAY, GIB, HOUR, Creation, Shape, catalogue, creations
 
-from builders import digest
 from hmret.model.policy.config import AutoDelete, RetentionConfig
 from hmret.model.policy.limits import DiskLimits
 from hmret.model.verdicts import Reason
 from hmret.settings.load import load_settings
+from support.builders import digest
 from support.children import run_program
 
 ROOT = Path(__file__).parent.parent

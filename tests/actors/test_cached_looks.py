@@ -8,12 +8,22 @@ from datetime import timedelta
 import attrs
 import pytest
 
-from builders import DATA, START_NS, FakeClock, GatedThreads, digest, make_image, make_state, running, set_tag
 from hmret.actors.scanner import Scanner, ScanResult
 from hmret.actors.state_keeper import StateKeeper, StatesLoaded
 from hmret.disk.layout import OWN, hex_of
 from hmret.model.images import Key
-from memory_filesystem import Call, MemoryFilesystem
+from support.builders import (
+    DATA,
+    START_NS,
+    FakeClock,
+    GatedThreads,
+    digest,
+    make_image,
+    make_state,
+    running,
+    set_tag,
+)
+from support.memory_filesystem import Call, MemoryFilesystem
 
 ALPINE, BUSYBOX, KERNEL = "docker.io/library/alpine", "docker.io/library/busybox", "ghcr.io/kernel/x"
 IMAGES, STATES = f"{DATA}/images", f"{DATA}/system/image-retention"

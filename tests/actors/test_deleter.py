@@ -6,7 +6,16 @@ from collections.abc import AsyncIterator
 import anyio
 import pytest
 
-from builders import (
+from hmret.actors.deleter import Deleter
+from hmret.disk.deletion.outcomes import BatchRetired, Retired
+from hmret.disk.deletion.recovery.quarantine_records import HeldImage
+from hmret.disk.deletion.trash.intents import TrashEntry
+from hmret.model.deletion import Deletion, Failed, Kept, Recheck
+from hmret.model.errors import EngineClosedError
+from hmret.model.images import Key
+from hmret.model.times import nanoseconds_of
+from hmret.model.verdicts import Reason
+from support.builders import (
     DATA,
     START,
     START_NS,
@@ -22,17 +31,8 @@ from builders import (
     settle,
     state_of,
 )
-from hmret.actors.deleter import Deleter
-from hmret.disk.deletion.outcomes import BatchRetired, Retired
-from hmret.disk.deletion.recovery.quarantine_records import HeldImage
-from hmret.disk.deletion.trash.intents import TrashEntry
-from hmret.model.deletion import Deletion, Failed, Kept, Recheck
-from hmret.model.errors import EngineClosedError
-from hmret.model.images import Key
-from hmret.model.times import nanoseconds_of
-from hmret.model.verdicts import Reason
-from memory_filesystem import Call, MemoryFilesystem
 from support.deletions import deletion, key_of, plain
+from support.memory_filesystem import Call, MemoryFilesystem
 from support.patience import patiently
 
 ALPINE = "docker.io/library/alpine"

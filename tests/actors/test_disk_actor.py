@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 import anyio
 import pytest
 
-from builders import GatedThreads, running, settle
 from hmret.actors.disk_actor import DiskActor
 from hmret.disk.filesystem import Filesystem
-from memory_filesystem import MemoryFilesystem
+from support.builders import GatedThreads, running, settle
+from support.memory_filesystem import MemoryFilesystem
 from support.patience import patiently
 
 

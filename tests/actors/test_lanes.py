@@ -12,10 +12,10 @@ import anyio
 import pytest
 
 import hmret
-from builders import GatedThreads, make_config, make_guest, make_image
 from hmret.actors import lanes as lanes_module
 from hmret.actors.lanes import Lanes
 from hmret.actors.threads import Throttle, WorkerThreads, voluntary_switches
+from support.builders import GatedThreads, make_config, make_guest, make_image
 from support.patience import PATIENCE, patiently
 
 

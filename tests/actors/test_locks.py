@@ -12,11 +12,11 @@ import anyio.to_thread
 import attrs
 import pytest
 
-from builders import Asker, Ending, digest, end_while_queued, running, settle
 from hmret.actors.locks import Claimed, Locks
 from hmret.actors.mailbox import Mailbox, Reply
 from hmret.model.errors import EngineClosedError
 from hmret.model.records.leases import Lease
+from support.builders import Asker, Ending, digest, end_while_queued, running, settle
 from support.patience import patiently
 
 A = digest("a")

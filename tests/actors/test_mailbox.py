@@ -7,10 +7,10 @@ import anyio.lowlevel
 import attrs
 import pytest
 
-from builders import Asker, Ending, settle
 from hmret.actors.mailbox import Mailbox, Request
 from hmret.actors.threads import WorkerThreads
 from hmret.model.errors import EngineClosedError
+from support.builders import Asker, Ending, settle
 from support.inline_threads import InlineThreads
 from support.patience import patiently
 

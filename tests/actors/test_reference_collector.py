@@ -12,7 +12,13 @@ import anyio
 import attrs
 import pytest
 
-from builders import (
+from hmret.actors.reference_collector import Collected, ReferenceCollector, ReferenceSource
+from hmret.disk.scans import checkpoints as cache_records
+from hmret.model.errors import EngineClosedError
+from hmret.model.images import Inventory, Key, Reference, Remembered
+from hmret.model.tag_history import put_together
+from hmret.model.times import nanoseconds_of
+from support.builders import (
     DATA,
     START,
     Asker,
@@ -29,13 +35,7 @@ from builders import (
     running,
     set_tag,
 )
-from hmret.actors.reference_collector import Collected, ReferenceCollector, ReferenceSource
-from hmret.disk.scans import checkpoints as cache_records
-from hmret.model.errors import EngineClosedError
-from hmret.model.images import Inventory, Key, Reference, Remembered
-from hmret.model.tag_history import put_together
-from hmret.model.times import nanoseconds_of
-from memory_filesystem import Call, MemoryFilesystem
+from support.memory_filesystem import Call, MemoryFilesystem
 from support.patience import patiently
 
 ALPINE = "docker.io/library/alpine"

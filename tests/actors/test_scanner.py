@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator
 import anyio
 import pytest
 
-from builders import (
+from hmret.actors.scanner import Scanner
+from hmret.model.errors import EngineClosedError
+from support.builders import (
     DATA,
     START_NS,
     Asker,
@@ -21,9 +23,7 @@ from builders import (
     set_tag,
     settle,
 )
-from hmret.actors.scanner import Scanner
-from hmret.model.errors import EngineClosedError
-from memory_filesystem import MemoryFilesystem
+from support.memory_filesystem import MemoryFilesystem
 
 ALPINE = "docker.io/library/alpine"
 KERNEL = "ghcr.io/kernel/x"

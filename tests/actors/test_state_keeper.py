@@ -5,7 +5,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from builders import (
+from hmret.actors.state_keeper import StateKeeper
+from hmret.model.clock.clock_guard import ClockRecord
+from hmret.model.errors import EngineClosedError
+from hmret.model.images import Key
+from hmret.model.times import format_time
+from support.builders import (
     DATA,
     START_NS,
     Ending,
@@ -17,12 +22,7 @@ from builders import (
     running,
     state_of,
 )
-from hmret.actors.state_keeper import StateKeeper
-from hmret.model.clock.clock_guard import ClockRecord
-from hmret.model.errors import EngineClosedError
-from hmret.model.images import Key
-from hmret.model.times import format_time
-from memory_filesystem import MemoryFilesystem
+from support.memory_filesystem import MemoryFilesystem
 
 A: Key = ("docker.io/library/alpine", digest("a"))
 B: Key = ("docker.io/library/alpine", digest("b"))

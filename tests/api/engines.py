@@ -5,7 +5,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
-from builders import (
+from hmret.engine.opening import open_engine
+from hmret.engine.retention import Retention
+from hmret.model.times import SECOND
+from support.builders import (
     DATA,
     START,
     START_NS,
@@ -16,10 +19,7 @@ from builders import (
     make_state,
     make_surroundings,
 )
-from hmret.engine.opening import open_engine
-from hmret.engine.retention import Retention
-from hmret.model.times import SECOND
-from memory_filesystem import MemoryFilesystem
+from support.memory_filesystem import MemoryFilesystem
 
 __all__ = ["ALPINE", "KERNEL", "retention_with_everything"]
 

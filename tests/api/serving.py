@@ -13,13 +13,13 @@ import httpx2
 from anyio.from_thread import start_blocking_portal
 from starlette.applications import Starlette
 
-from builders import make_config, make_image
 from hmret.api.app import make_app
 from hmret.api.http.server import Limits, Server
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
 from hmret.model.policy.config import RetentionConfig
+from support.builders import make_config, make_image
 from support.patience import PATIENCE
 
 __all__ = ["ALPINE", "Api", "asking", "connect", "served", "serving_on", "told_problem"]

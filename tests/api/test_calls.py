@@ -10,7 +10,12 @@ import pytest
 from starlette.applications import Starlette
 
 from api.serving import ALPINE, asking, told_problem
-from builders import (
+from hmret import asgi
+from hmret.api import app as api_app
+from hmret.api.http.page import load_page
+from hmret.engine.platform import Platform
+from hmret.model.times import SECOND, format_time, timedelta_nanoseconds
+from support.builders import (
     DATA,
     START,
     START_NS,
@@ -26,12 +31,7 @@ from builders import (
     settle,
     state_of,
 )
-from hmret import asgi
-from hmret.api import app as api_app
-from hmret.api.http.page import load_page
-from hmret.engine.platform import Platform
-from hmret.model.times import SECOND, format_time, timedelta_nanoseconds
-from memory_filesystem import MemoryFilesystem
+from support.memory_filesystem import MemoryFilesystem
 
 DUE_NS = START_NS - timedelta_nanoseconds(timedelta(days=31))
 

@@ -9,17 +9,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from api.serving import ALPINE, Api, asking, told_problem
-from builders import (
-    START,
-    START_NS,
-    FakeClock,
-    GatedThreads,
-    digest,
-    make_config,
-    make_guest,
-    make_image,
-    make_state,
-)
 from hmret.api import image_index as catalog_module
 from hmret.api.image_index import SORTS, ImageIndex, Query
 from hmret.api.wire.convert import image_document
@@ -33,8 +22,19 @@ from hmret.model.policy.compiled import Policy
 from hmret.model.policy.config import AutoDelete, RetentionConfig
 from hmret.model.times import timedelta_nanoseconds
 from hmret.model.verdicts import Verdict
-from memory_filesystem import MemoryFilesystem
+from support.builders import (
+    START,
+    START_NS,
+    FakeClock,
+    GatedThreads,
+    digest,
+    make_config,
+    make_guest,
+    make_image,
+    make_state,
+)
 from support.inline_threads import InlineThreads
+from support.memory_filesystem import MemoryFilesystem
 
 
 def fill(filesystem: MemoryFilesystem) -> None:

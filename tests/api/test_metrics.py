@@ -10,15 +10,15 @@ from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.engines import ALPINE, KERNEL, retention_with_everything
-from builders import DATA, START_NS, make_config
 from hmret.api.metrics import render_metrics
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
 from hmret.model.policy.limits import DiskLimits
 from hmret.model.times import SECOND
-from memory_filesystem import MemoryFilesystem
+from support.builders import DATA, START_NS, make_config
 from support.children import run_program
+from support.memory_filesystem import MemoryFilesystem
 
 PROMTOOL = shutil.which("promtool")
 HYPEMANS_BUCKETS = [

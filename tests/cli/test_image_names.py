@@ -8,10 +8,10 @@ import anyio
 import attrs
 import pytest
 
-from builders import make_config
 from cli.caches import Cache
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
+from support.builders import make_config
 
 Call = Callable[..., tuple[int, str, str]]
 CallJson = Callable[..., tuple[int, Any]]

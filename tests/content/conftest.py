@@ -2,9 +2,9 @@
 
 import pytest
 
-from builders import FakeClock
-from memory_filesystem import MemoryFilesystem
+from support.builders import FakeClock
 from support.content_trees import Host
+from support.memory_filesystem import MemoryFilesystem
 
 
 @pytest.fixture(params=["content", "older layout"])

@@ -5,10 +5,10 @@ from datetime import timedelta
 
 import pytest
 
-from builders import FakeClock, digest
 from hmret import Reason
-from memory_filesystem import MemoryFilesystem
+from support.builders import FakeClock, digest
 from support.content_trees import DUE, Host, Swept, content_path, legacy_path
+from support.memory_filesystem import MemoryFilesystem
 
 A = "docker.io/library/alpine"
 B = "ghcr.io/kernel/base"

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 import hmret
-from builders import FakeClock
 from hmret import ImageNotFoundError, Reason, parse_reference
 from hmret.__main__ import main
 from hmret.model.times import nanoseconds_of
 from support.archives import unpack
+from support.builders import FakeClock
 from support.content_trees import Files, Host, Key
 from support.hypeman_reader import Listed, Reader
 

@@ -9,11 +9,11 @@ import attrs
 import pytest
 
 import hmret
-from builders import DATA, FakeClock, digest, make_guest, make_snapshot
 from hmret import Reason
 from hmret.engine.retention import Retention
-from memory_filesystem import Call, MemoryFilesystem
+from support.builders import DATA, FakeClock, digest, make_guest, make_snapshot
 from support.content_trees import Host, content_path, legacy_path
+from support.memory_filesystem import Call, MemoryFilesystem
 
 ALPINE = "docker.io/library/alpine"
 APP = "ghcr.io/acme/app"

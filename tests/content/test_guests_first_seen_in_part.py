@@ -8,10 +8,10 @@ import attrs
 import pytest
 
 import hmret
-from builders import DATA, FakeClock
 from hmret import Cause
-from memory_filesystem import MemoryFilesystem
+from support.builders import DATA, FakeClock
 from support.content_trees import Host, content_path
+from support.memory_filesystem import MemoryFilesystem
 
 ALPINE = "docker.io/library/alpine"
 APP = "ghcr.io/acme/app"

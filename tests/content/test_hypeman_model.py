@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from builders import START, FakeClock
 from hmret import parse_reference
-from memory_filesystem import MemoryFilesystem
 from support.archives import unpack
+from support.builders import START, FakeClock
 from support.host_disk import HostDisk, MemoryDisk, RealDisk
 from support.hypeman_lookup import CONTENT, DISK, METADATA, Reading
 from support.hypeman_retention import sweep_as_hypeman
 from support.hypeman_today import Call, Hypeman, finish
+from support.memory_filesystem import MemoryFilesystem
 
 APP, BASE = "docker.io/library/app", "ghcr.io/kernel/base"
 ONE, TWO = "a" * 64, "b" * 64

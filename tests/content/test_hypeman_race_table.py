@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from builders import DATA, state_of
+from support.builders import DATA, state_of
 from support.hypeman_lookup import CONTENT, DISK, IMAGES
 from support.meetings import Meeting, Played, Span, play, span_of
 from support.scenes import (

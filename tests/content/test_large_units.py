@@ -4,8 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from builders import DATA, FakeClock, digest
-from memory_filesystem import Call, MemoryFilesystem
+from support.builders import DATA, FakeClock, digest
 from support.content_trees import (
     Host,
     content_path,
@@ -14,6 +13,7 @@ from support.content_trees import (
     link_path,
     state_path,
 )
+from support.memory_filesystem import Call, MemoryFilesystem
 
 D = digest("d")
 CONTENT_D = content_path("d")

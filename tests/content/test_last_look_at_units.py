@@ -5,10 +5,10 @@ import logging
 
 import pytest
 
-from builders import DATA, FakeClock, digest, told
-from memory_filesystem import MemoryFilesystem
+from support.builders import DATA, FakeClock, digest, told
 from support.content_trees import Host, content_path, legacy_path, link_path, state_path, without
 from support.interruptions import Between, when
+from support.memory_filesystem import MemoryFilesystem
 
 A = "docker.io/library/alpine"
 B = "ghcr.io/kernel/base"

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 import hmret
-from builders import DATA, FakeClock, digest
 from hmret import DeletionWindow, DiskLimits, Reason, Rule
-from memory_filesystem import MemoryFilesystem
+from support.builders import DATA, FakeClock, digest
 from support.content_trees import (
     FRESH,
     Files,
@@ -20,6 +19,7 @@ from support.content_trees import (
     state_path,
     without,
 )
+from support.memory_filesystem import MemoryFilesystem
 
 A = "docker.io/library/alpine"
 B = "ghcr.io/kernel/base"

@@ -5,9 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from builders import DATA, FakeClock, digest
 from hmret import Cause, Reason, SweepStatus
-from memory_filesystem import MemoryFilesystem
+from support.builders import DATA, FakeClock, digest
 from support.content_trees import (
     CONTENT,
     FRESH,
@@ -20,6 +19,7 @@ from support.content_trees import (
     without,
 )
 from support.hypeman_reader import Reader
+from support.memory_filesystem import MemoryFilesystem
 
 A = "docker.io/library/alpine"
 B = "ghcr.io/kernel/base"

@@ -7,10 +7,9 @@ import attrs
 import pytest
 
 import hmret
-from builders import DATA, START, FakeClock, digest
 from hmret import Reason
 from hmret.model.images import Reference
-from memory_filesystem import MemoryFilesystem
+from support.builders import DATA, START, FakeClock, digest
 from support.content_trees import (
     FRESH,
     Host,
@@ -21,6 +20,7 @@ from support.content_trees import (
     without,
 )
 from support.interruptions import Between, disk_of, when
+from support.memory_filesystem import MemoryFilesystem
 
 A = "docker.io/library/alpine"
 B = "ghcr.io/kernel/base"

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from builders import FakeClock, digest
 from hmret import Reason
 from hmret.__main__ import main
-from memory_filesystem import MemoryFilesystem
+from support.builders import FakeClock, digest
 from support.content_trees import Host, content_path, state_path, without
+from support.memory_filesystem import MemoryFilesystem
 
 A = "docker.io/library/alpine"
 B = "ghcr.io/kernel/base"

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from builders import digest
 from hmret import Reason, Rule
+from support.builders import digest
 from support.content_trees import Host
 
 APP = "ghcr.io/acme/app"

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from builders import digest
 from hmret import DiskLimits, Reason
+from support.builders import digest
 from support.content_trees import Host
 
 APP = "ghcr.io/acme/app"

@@ -8,9 +8,8 @@ from datetime import timedelta
 import pytest
 
 import hmret
-from builders import DATA, FakeClock, digest
 from hmret import Cause, Reason, SweepStatus
-from memory_filesystem import MemoryFilesystem
+from support.builders import DATA, FakeClock, digest
 from support.content_trees import (
     CONTENT,
     FRESH,
@@ -19,6 +18,7 @@ from support.content_trees import (
     hex_of,
     without,
 )
+from support.memory_filesystem import MemoryFilesystem
 
 A = "docker.io/library/alpine"
 B = "ghcr.io/kernel/base"

@@ -5,9 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from builders import DATA, FakeClock, digest
 from hmret import Reason
-from memory_filesystem import Call, MemoryFilesystem
+from support.builders import DATA, FakeClock, digest
 from support.content_trees import (
     CONTENT,
     LINKS,
@@ -23,6 +22,7 @@ from support.content_trees import (
 )
 from support.hypeman_reader import Reader
 from support.interruptions import Between, killed_when, when
+from support.memory_filesystem import Call, MemoryFilesystem
 
 A = "docker.io/library/alpine"
 B = "ghcr.io/kernel/base"

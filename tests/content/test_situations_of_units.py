@@ -6,9 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from builders import FakeClock, digest
 from hmret import Reason, SweepStatus
-from memory_filesystem import Call, MemoryFilesystem
+from support.builders import FakeClock, digest
 from support.content_trees import (
     FRESH,
     LINKS,
@@ -20,6 +19,7 @@ from support.content_trees import (
     without,
 )
 from support.hypeman_reader import Reader
+from support.memory_filesystem import Call, MemoryFilesystem
 
 A = "docker.io/library/alpine"
 B = "ghcr.io/kernel/base"

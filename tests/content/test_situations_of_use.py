@@ -6,13 +6,13 @@ import anyio
 import pytest
 
 import hmret
-from builders import DATA, FakeClock, digest, settle
 from hmret import Reason
 from hmret.actors.threads import WorkerThreads
 from hmret.disk.hypeman.documents import encode_state
-from memory_filesystem import MemoryFilesystem
+from support.builders import DATA, FakeClock, digest, settle
 from support.content_trees import FRESH, Host, content_path, legacy_path, state_path, without
 from support.interruptions import Halt
+from support.memory_filesystem import MemoryFilesystem
 from support.patience import patiently
 
 A = "docker.io/library/alpine"

@@ -9,9 +9,8 @@ from datetime import timedelta
 import anyio
 import pytest
 
-from builders import DATA, FakeClock, GatedThreads, digest, told
 from hmret.engine.retention import Retention
-from memory_filesystem import Call, MemoryFilesystem
+from support.builders import DATA, FakeClock, GatedThreads, digest, told
 from support.content_trees import (
     TRASH,
     Host,
@@ -23,6 +22,7 @@ from support.content_trees import (
     state_path,
 )
 from support.interruptions import disk_of, killed_when, when
+from support.memory_filesystem import Call, MemoryFilesystem
 from support.patience import patiently
 
 A = "docker.io/library/alpine"

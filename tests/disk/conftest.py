@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from builders import FakeClock
 from disk.hosts import Host, open_host
-from memory_filesystem import MemoryFilesystem
+from support.builders import FakeClock
+from support.memory_filesystem import MemoryFilesystem
 
 
 @pytest.fixture(params=["memory", "real"])

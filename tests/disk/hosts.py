@@ -7,9 +7,9 @@ from pathlib import Path
 
 import attrs
 
-from builders import DATA, Place, data_fd_of
 from hmret.disk.filesystem import POSIX, Filesystem
-from memory_filesystem import MemoryFilesystem
+from support.builders import DATA, Place, data_fd_of
+from support.memory_filesystem import MemoryFilesystem
 
 __all__ = ["Host", "open_host"]
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from builders import DATA
 from disk.hosts import Host
 from hmret.disk.data_dir import DataDir
 from hmret.disk.filesystem import POSIX
 from hmret.disk.layout import OWN
 from hmret.model.errors import DataDirLockedError, DataDirMovedError
-from memory_filesystem import MemoryFilesystem
+from support.builders import DATA
 from support.children import child, run_program
+from support.memory_filesystem import MemoryFilesystem
 from support.patience import PATIENCE
 
 WITHOUT_PROCESS = r"^/data: another engine works on this data directory$"

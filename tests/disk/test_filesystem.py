@@ -16,8 +16,8 @@ import attrs
 import pytest
 
 from hmret.disk.filesystem import POSIX, Entry, FileLease, Filesystem
-from memory_filesystem import Call, Crash, MemoryFilesystem, Tree
 from support.children import run_program
+from support.memory_filesystem import Call, Crash, MemoryFilesystem, Tree
 
 _LONG_AGO_NS = 10**9
 _READ = os.O_RDONLY | os.O_CLOEXEC

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from builders import DATA, START_NS, FakeClock
 from hmret.disk.filesystem import POSIX
 from hmret.disk.fingerprints import SETTLING_NS, is_unchanged, stable_fingerprint, stable_since
 from hmret.model.times import SECOND
-from memory_filesystem import FileStat, MemoryFilesystem
+from support.builders import DATA, START_NS, FakeClock
+from support.memory_filesystem import FileStat, MemoryFilesystem
 
 LOOKED_NS = START_NS
 

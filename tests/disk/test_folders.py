@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import pytest
 
-from builders import DATA
 from disk.hosts import Host
 from hmret.disk import folders
 from hmret.disk.folders import (
@@ -19,7 +18,8 @@ from hmret.disk.folders import (
     step_into,
     write_file,
 )
-from memory_filesystem import Call, Crash
+from support.builders import DATA
+from support.memory_filesystem import Call, Crash
 
 STEPS: list[Callable[[Host, str], int]] = [
     lambda host, path: step_into(host.filesystem, host.data_fd, path),

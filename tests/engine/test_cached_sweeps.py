@@ -11,7 +11,14 @@ import attrs
 import pytest
 
 import hmret
-from builders import (
+from hmret.disk.layout import OWN
+from hmret.engine.opening import open_engine
+from hmret.engine.opening_inspection import open_inspection
+from hmret.engine.platform import Platform
+from hmret.engine.retention import Retention
+from hmret.model.images import Key, Reference
+from hmret.model.times import SECOND, format_time
+from support.builders import (
     DATA,
     START_NS,
     FakeClock,
@@ -26,14 +33,7 @@ from builders import (
     settle,
     state_of,
 )
-from hmret.disk.layout import OWN
-from hmret.engine.opening import open_engine
-from hmret.engine.opening_inspection import open_inspection
-from hmret.engine.platform import Platform
-from hmret.engine.retention import Retention
-from hmret.model.images import Key, Reference
-from hmret.model.times import SECOND, format_time
-from memory_filesystem import Call, MemoryFilesystem
+from support.memory_filesystem import Call, MemoryFilesystem
 from support.patience import patiently
 
 ALPINE, KERNEL = "docker.io/library/alpine", "ghcr.io/kernel/x"

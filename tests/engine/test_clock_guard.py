@@ -9,7 +9,13 @@ from datetime import timedelta
 import pytest
 
 import hmret
-from builders import (
+from hmret.engine.opening import open_engine
+from hmret.engine.opening_inspection import open_inspection
+from hmret.engine.platform import Platform
+from hmret.engine.retention import Retention
+from hmret.model.images import Cause, Key
+from hmret.model.times import SECOND, format_time, timedelta_nanoseconds
+from support.builders import (
     DATA,
     START,
     START_NS,
@@ -23,13 +29,7 @@ from builders import (
     state_of,
     told,
 )
-from hmret.engine.opening import open_engine
-from hmret.engine.opening_inspection import open_inspection
-from hmret.engine.platform import Platform
-from hmret.engine.retention import Retention
-from hmret.model.images import Cause, Key
-from hmret.model.times import SECOND, format_time, timedelta_nanoseconds
-from memory_filesystem import MemoryFilesystem
+from support.memory_filesystem import MemoryFilesystem
 
 ALPINE = "docker.io/library/alpine"
 LONG_AGO_NS = START_NS - 40 * 86_400 * SECOND

@@ -8,7 +8,15 @@ import anyio
 import pytest
 
 import hmret
-from builders import (
+from hmret.engine.counters import Counters, Histogram
+from hmret.engine.opening import open_engine
+from hmret.engine.platform import Platform
+from hmret.engine.retention import Retention
+from hmret.model.images import Cause, Key
+from hmret.model.report import SweepReport, SweepStatus
+from hmret.model.times import SECOND
+from hmret.model.verdicts import Action, Reason
+from support.builders import (
     DATA,
     START,
     START_NS,
@@ -19,15 +27,7 @@ from builders import (
     make_image,
     make_state,
 )
-from hmret.engine.counters import Counters, Histogram
-from hmret.engine.opening import open_engine
-from hmret.engine.platform import Platform
-from hmret.engine.retention import Retention
-from hmret.model.images import Cause, Key
-from hmret.model.report import SweepReport, SweepStatus
-from hmret.model.times import SECOND
-from hmret.model.verdicts import Action, Reason
-from memory_filesystem import MemoryFilesystem
+from support.memory_filesystem import MemoryFilesystem
 
 ALPINE = "docker.io/library/alpine"
 LONG_AGO_NS = START_NS - 40 * 86_400 * SECOND

@@ -12,18 +12,6 @@ import trio
 from trio.testing import MockClock
 
 import hmret
-from builders import (
-    DATA,
-    START_NS,
-    FakeClock,
-    has_image,
-    loop_clock,
-    make_config,
-    make_image,
-    make_state,
-    set_tag,
-    told,
-)
 from hmret.disk.layout import hex_of
 from hmret.engine.opening import open_engine
 from hmret.engine.opening_inspection import open_inspection
@@ -35,8 +23,20 @@ from hmret.model.policy.rules import Rule
 from hmret.model.policy.window import DeletionWindow
 from hmret.model.times import SECOND
 from hmret.model.verdicts import Reason
-from memory_filesystem import Call, MemoryFilesystem
+from support.builders import (
+    DATA,
+    START_NS,
+    FakeClock,
+    has_image,
+    loop_clock,
+    make_config,
+    make_image,
+    make_state,
+    set_tag,
+    told,
+)
 from support.inline_threads import InlineThreads
+from support.memory_filesystem import Call, MemoryFilesystem
 
 ALPINE = "docker.io/library/alpine"
 MIB = 1 << 20

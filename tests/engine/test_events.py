@@ -5,7 +5,11 @@ from datetime import timedelta
 import anyio
 import pytest
 
-from builders import (
+from hmret.engine.events import Event, EventHub, Listener
+from hmret.engine.opening import open_engine
+from hmret.engine.platform import Platform
+from hmret.model.times import timedelta_nanoseconds
+from support.builders import (
     DATA,
     START_NS,
     FakeClock,
@@ -17,11 +21,7 @@ from builders import (
     settle,
     state_of,
 )
-from hmret.engine.events import Event, EventHub, Listener
-from hmret.engine.opening import open_engine
-from hmret.engine.platform import Platform
-from hmret.model.times import timedelta_nanoseconds
-from memory_filesystem import MemoryFilesystem
+from support.memory_filesystem import MemoryFilesystem
 
 ALPINE = "docker.io/library/alpine"
 DUE_NS = START_NS - timedelta_nanoseconds(timedelta(days=31))

@@ -13,7 +13,13 @@ import anyio.from_thread
 import pytest
 
 import hmret
-from builders import (
+from hmret.actors.threads import WorkerThreads
+from hmret.engine.opening import open_engine
+from hmret.engine.platform import Platform
+from hmret.engine.retention import Retention
+from hmret.model.images import Key
+from hmret.model.times import SECOND, format_time
+from support.builders import (
     DATA,
     START,
     START_NS,
@@ -30,13 +36,7 @@ from builders import (
     state_of,
     told,
 )
-from hmret.actors.threads import WorkerThreads
-from hmret.engine.opening import open_engine
-from hmret.engine.platform import Platform
-from hmret.engine.retention import Retention
-from hmret.model.images import Key
-from hmret.model.times import SECOND, format_time
-from memory_filesystem import Call, ForeignOpen, MemoryFilesystem
+from support.memory_filesystem import Call, ForeignOpen, MemoryFilesystem
 from support.patience import PATIENCE, patiently
 
 ALPINE = "docker.io/library/alpine"

@@ -8,7 +8,12 @@ import trio
 from trio.testing import MockClock
 
 import hmret
-from builders import (
+from hmret.engine.opening import open_engine
+from hmret.engine.platform import Platform
+from hmret.engine.retention import Retention
+from hmret.model.images import Key
+from support.bounds import IS_WHOLE
+from support.builders import (
     DATA,
     FakeClock,
     has_image,
@@ -19,13 +24,8 @@ from builders import (
     make_state,
     state_of,
 )
-from hmret.engine.opening import open_engine
-from hmret.engine.platform import Platform
-from hmret.engine.retention import Retention
-from hmret.model.images import Key
-from memory_filesystem import MemoryFilesystem
-from support.bounds import IS_WHOLE
 from support.inline_threads import InlineThreads
+from support.memory_filesystem import MemoryFilesystem
 
 WINDOW = timedelta(days=30)
 LENGTH = timedelta(days=40)

@@ -6,13 +6,13 @@ from datetime import timedelta
 
 import pytest
 
-from builders import DATA, make_config, told
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
 from hmret.model.images import Key
 from hmret.model.report import SweepStatus
-from memory_filesystem import Call, MemoryFilesystem
+from support.builders import DATA, make_config, told
 from support.due_images import LAYOUTS, are_here, make_due
+from support.memory_filesystem import Call, MemoryFilesystem
 
 RESERVE = f"{DATA}/system/hmret/reserve"
 

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from builders import FakeClock, make_config
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
 from hmret.model.images import Key
 from hmret.model.policy.limits import DiskLimits
 from hmret.model.verdicts import Reason
-from memory_filesystem import ForeignOpen, MemoryFilesystem
+from support.builders import FakeClock, make_config
 from support.due_images import LAYOUTS, are_here, image_folder, make_due
+from support.memory_filesystem import ForeignOpen, MemoryFilesystem
 
 MIB = 1 << 20
 

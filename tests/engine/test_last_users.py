@@ -10,7 +10,12 @@ from datetime import timedelta
 import attrs
 import pytest
 
-from builders import (
+from hmret.engine.opening import open_engine
+from hmret.engine.platform import Platform
+from hmret.engine.retention import Retention
+from hmret.model.images import Key
+from hmret.model.policy.config import AutoDelete
+from support.builders import (
     DATA,
     START,
     FakeClock,
@@ -20,12 +25,7 @@ from builders import (
     make_image,
     told,
 )
-from hmret.engine.opening import open_engine
-from hmret.engine.platform import Platform
-from hmret.engine.retention import Retention
-from hmret.model.images import Key
-from hmret.model.policy.config import AutoDelete
-from memory_filesystem import MemoryFilesystem
+from support.memory_filesystem import MemoryFilesystem
 
 ALPINE = "docker.io/library/alpine"
 WINDOW = timedelta(hours=2)

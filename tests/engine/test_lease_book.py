@@ -13,7 +13,14 @@ import trio
 from trio.testing import MockClock
 
 import hmret
-from builders import (
+from hmret.engine.opening import open_engine
+from hmret.engine.opening_inspection import open_inspection
+from hmret.engine.platform import Platform
+from hmret.engine.retention import Retention
+from hmret.model.images import Cause, Key
+from hmret.model.report import Leased
+from hmret.model.times import SECOND
+from support.builders import (
     DATA,
     START,
     START_NS,
@@ -32,15 +39,8 @@ from builders import (
     state_of,
     told,
 )
-from hmret.engine.opening import open_engine
-from hmret.engine.opening_inspection import open_inspection
-from hmret.engine.platform import Platform
-from hmret.engine.retention import Retention
-from hmret.model.images import Cause, Key
-from hmret.model.report import Leased
-from hmret.model.times import SECOND
-from memory_filesystem import Call, MemoryFilesystem
 from support.inline_threads import InlineThreads
+from support.memory_filesystem import Call, MemoryFilesystem
 from support.patience import patiently
 
 ALPINE = "docker.io/library/alpine"

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from builders import DATA, make_config, told
 from hmret.disk.filesystem import POSIX
 from hmret.disk.kernel_lease_trial import do_leases_break
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
 from hmret.model.report import SweepStatus
-from memory_filesystem import MemoryFilesystem
+from support.builders import DATA, make_config, told
 from support.due_images import LAYOUTS, are_here, make_due
+from support.memory_filesystem import MemoryFilesystem
 
 
 @pytest.fixture(params=LAYOUTS)

@@ -5,7 +5,6 @@ import logging
 import attrs
 import pytest
 
-from builders import DATA, START_NS, digest
 from hmret.disk.deletion.outcomes import Retired
 from hmret.disk.deletion.trash.intents import Copy, Link, entry_in_trash
 from hmret.disk.hypeman.links import Layout
@@ -18,6 +17,7 @@ from hmret.model.policy.compiled import Policy
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.times import datetime_of, format_time
 from hmret.model.verdicts import Reason
+from support.builders import DATA, START_NS, digest
 from support.deletions import deletion, intent
 
 ALPINE = "docker.io/library/alpine"

@@ -9,7 +9,6 @@ import trio
 from trio.testing import MockClock
 
 import hmret
-from builders import DATA, digest, loop_clock, make_config, make_guest, running, set_tag
 from hmret.actors import locks
 from hmret.actors.locks import Locks
 from hmret.engine import events
@@ -17,9 +16,10 @@ from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
 from hmret.engine.sweep.recent_uses import RecentUses
-from memory_filesystem import MemoryFilesystem
+from support.builders import DATA, digest, loop_clock, make_config, make_guest, running, set_tag
 from support.content_trees import Host
 from support.inline_threads import InlineThreads
+from support.memory_filesystem import MemoryFilesystem
 
 MINUTE = timedelta(minutes=1)
 SWEEPS = 1000

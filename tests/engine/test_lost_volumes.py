@@ -7,11 +7,11 @@ import anyio
 import pytest
 
 import hmret
-from builders import DATA, FakeClock, GatedThreads, make_guest, make_snapshot
 from hmret.model.images import Cause
 from hmret.model.times import SECOND
-from memory_filesystem import MemoryFilesystem
+from support.builders import DATA, FakeClock, GatedThreads, make_guest, make_snapshot
 from support.content_trees import Host
+from support.memory_filesystem import MemoryFilesystem
 from support.patience import patiently
 
 ALPINE = "docker.io/library/alpine"

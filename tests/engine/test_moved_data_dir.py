@@ -6,7 +6,12 @@ import anyio
 import pytest
 
 import hmret
-from builders import (
+from hmret.engine.opening import open_engine
+from hmret.engine.platform import Platform
+from hmret.engine.sweep import deletion_run as deleting
+from hmret.model.images import Key
+from hmret.model.times import SECOND
+from support.builders import (
     DATA,
     START,
     START_NS,
@@ -17,12 +22,7 @@ from builders import (
     make_state,
     make_surroundings,
 )
-from hmret.engine.opening import open_engine
-from hmret.engine.platform import Platform
-from hmret.engine.sweep import deletion_run as deleting
-from hmret.model.images import Key
-from hmret.model.times import SECOND
-from memory_filesystem import Call, MemoryFilesystem
+from support.memory_filesystem import Call, MemoryFilesystem
 from support.patience import patiently
 
 ALPINE = "docker.io/library/alpine"

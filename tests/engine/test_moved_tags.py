@@ -10,7 +10,13 @@ from datetime import datetime, timedelta
 import pytest
 
 import hmret
-from builders import (
+from hmret.engine.opening import open_engine
+from hmret.engine.opening_inspection import open_inspection
+from hmret.engine.platform import Platform
+from hmret.engine.retention import Retention
+from hmret.model.images import Key
+from hmret.model.times import SECOND, nanoseconds_of
+from support.builders import (
     DATA,
     START,
     START_NS,
@@ -25,13 +31,7 @@ from builders import (
     make_surroundings,
     set_tag,
 )
-from hmret.engine.opening import open_engine
-from hmret.engine.opening_inspection import open_inspection
-from hmret.engine.platform import Platform
-from hmret.engine.retention import Retention
-from hmret.model.images import Key
-from hmret.model.times import SECOND, nanoseconds_of
-from memory_filesystem import Call, MemoryFilesystem
+from support.memory_filesystem import Call, MemoryFilesystem
 
 ALPINE = "docker.io/library/alpine"
 LONG_AGO_NS = START_NS - 40 * 86_400 * SECOND

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from builders import FakeClock, make_config, state_of, told
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
 from hmret.model.report import SweepStatus
 from hmret.model.verdicts import Action, Reason
-from memory_filesystem import MemoryFilesystem
+from support.builders import FakeClock, make_config, state_of, told
 from support.due_images import LAYOUTS, are_here, image_folder, make_due, make_in
+from support.memory_filesystem import MemoryFilesystem
 
 IMMUTABLE = "immutable (run chattr -i)"
 

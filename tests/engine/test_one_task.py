@@ -10,7 +10,7 @@ import anyio.to_thread
 import pytest
 
 import hmret
-from builders import make_config, make_image
+from support.builders import make_config, make_image
 
 ALPINE = "docker.io/library/alpine"
 

@@ -11,7 +11,11 @@ import anyio.to_thread
 import pytest
 
 import hmret
-from builders import (
+from hmret.engine.opening import open_engine
+from hmret.engine.platform import Platform
+from hmret.engine.retention import Retention
+from hmret.model.images import Key
+from support.builders import (
     START,
     START_NS,
     FakeClock,
@@ -21,11 +25,7 @@ from builders import (
     make_state,
     settle,
 )
-from hmret.engine.opening import open_engine
-from hmret.engine.platform import Platform
-from hmret.engine.retention import Retention
-from hmret.model.images import Key
-from memory_filesystem import MemoryFilesystem
+from support.memory_filesystem import MemoryFilesystem
 from support.patience import patiently
 
 ALPINE = "docker.io/library/alpine"

@@ -12,7 +12,14 @@ import attrs
 import pytest
 
 import hmret
-from builders import (
+from hmret.engine.opening import open_engine, open_quarantine
+from hmret.engine.platform import Platform
+from hmret.engine.retention import Retention
+from hmret.engine.sweep.ledger import SweepLedger
+from hmret.model.images import Key
+from hmret.model.plan.decide import deletion_of
+from hmret.model.times import SECOND, format_time
+from support.builders import (
     DATA,
     START,
     START_NS,
@@ -29,14 +36,7 @@ from builders import (
     state_of,
     told,
 )
-from hmret.engine.opening import open_engine, open_quarantine
-from hmret.engine.platform import Platform
-from hmret.engine.retention import Retention
-from hmret.engine.sweep.ledger import SweepLedger
-from hmret.model.images import Key
-from hmret.model.plan.decide import deletion_of
-from hmret.model.times import SECOND, format_time
-from memory_filesystem import Call, MemoryFilesystem
+from support.memory_filesystem import Call, MemoryFilesystem
 from support.patience import patiently
 
 ALPINE = "docker.io/library/alpine"

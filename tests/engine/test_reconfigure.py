@@ -7,7 +7,13 @@ import anyio
 import attrs
 import pytest
 
-from builders import (
+from hmret.engine.opening import open_engine
+from hmret.engine.platform import Platform
+from hmret.model.errors import ConfigError
+from hmret.model.policy.config import RetentionConfig
+from hmret.model.report import SweepReport, SweepStatus
+from hmret.model.times import timedelta_nanoseconds
+from support.builders import (
     START_NS,
     GatedThreads,
     has_image,
@@ -19,13 +25,7 @@ from builders import (
     state_of,
     told,
 )
-from hmret.engine.opening import open_engine
-from hmret.engine.platform import Platform
-from hmret.model.errors import ConfigError
-from hmret.model.policy.config import RetentionConfig
-from hmret.model.report import SweepReport, SweepStatus
-from hmret.model.times import timedelta_nanoseconds
-from memory_filesystem import MemoryFilesystem
+from support.memory_filesystem import MemoryFilesystem
 
 ALPINE = "docker.io/library/alpine"
 HOUR_OLD_NS = START_NS - timedelta_nanoseconds(timedelta(hours=1))

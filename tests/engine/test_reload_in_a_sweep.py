@@ -10,7 +10,6 @@ import anyio
 import attrs
 import pytest
 
-from builders import FakeClock, GatedThreads, make_config, told
 from hmret.disk.layout import HEX_DIGITS
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
@@ -21,8 +20,9 @@ from hmret.model.policy.limits import DiskLimits
 from hmret.model.policy.rules import Rule
 from hmret.model.policy.window import DeletionWindow
 from hmret.model.report import SweepReport
-from memory_filesystem import Call, MemoryFilesystem
+from support.builders import FakeClock, GatedThreads, make_config, told
 from support.due_images import LAYOUTS, are_here, make_due
+from support.memory_filesystem import Call, MemoryFilesystem
 
 COUNT = 12
 GONE = 3

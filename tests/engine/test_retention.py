@@ -17,7 +17,15 @@ import trio
 from trio.testing import MockClock
 
 import hmret
-from builders import (
+from hmret.actors.deleter import Deleter
+from hmret.engine.opening import open_engine
+from hmret.engine.opening_inspection import open_inspection
+from hmret.engine.platform import Platform
+from hmret.engine.retention import Retention
+from hmret.model.deletion import Recheck
+from hmret.model.images import Cause, Key, Reference
+from hmret.model.times import SECOND, format_time
+from support.builders import (
     DATA,
     START,
     START_NS,
@@ -37,17 +45,9 @@ from builders import (
     settle,
     state_of,
 )
-from hmret.actors.deleter import Deleter
-from hmret.engine.opening import open_engine
-from hmret.engine.opening_inspection import open_inspection
-from hmret.engine.platform import Platform
-from hmret.engine.retention import Retention
-from hmret.model.deletion import Recheck
-from hmret.model.images import Cause, Key, Reference
-from hmret.model.times import SECOND, format_time
-from memory_filesystem import Call, MemoryFilesystem
 from support.deletions import deletion
 from support.inline_threads import InlineThreads
+from support.memory_filesystem import Call, MemoryFilesystem
 from support.patience import patiently
 
 ALPINE = "docker.io/library/alpine"

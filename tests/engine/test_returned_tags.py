@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from builders import FakeClock
+from support.builders import FakeClock
 from support.content_trees import FRESH, TRASH, Host, content_path, legacy_link_path, link_path
 
 pytestmark = pytest.mark.anyio

@@ -3,10 +3,10 @@
 import anyio
 import pytest
 
-from builders import DATA, GatedThreads, make_config, settle
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
-from memory_filesystem import MemoryFilesystem
+from support.builders import DATA, GatedThreads, make_config, settle
+from support.memory_filesystem import MemoryFilesystem
 from support.patience import patiently
 
 STRAY = f"{DATA}/system/hmret/trash/stray/rootfs.ext4"

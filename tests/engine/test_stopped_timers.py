@@ -7,7 +7,16 @@ import attrs
 import msgspec
 import pytest
 
-from builders import (
+from hmret.api.wire.convert_outcomes import status_document
+from hmret.engine.opening import open_engine
+from hmret.engine.platform import Platform
+from hmret.engine.retention import Retention
+from hmret.model.errors import ConfigError, StopsTimersError
+from hmret.model.images import Key
+from hmret.model.policy.config import AutoDelete, RetentionConfig
+from hmret.model.times import format_time, timedelta_nanoseconds
+from hmret.model.verdicts import Reason
+from support.builders import (
     DATA,
     START_NS,
     FakeClock,
@@ -18,16 +27,7 @@ from builders import (
     state_of,
     told,
 )
-from hmret.api.wire.convert_outcomes import status_document
-from hmret.engine.opening import open_engine
-from hmret.engine.platform import Platform
-from hmret.engine.retention import Retention
-from hmret.model.errors import ConfigError, StopsTimersError
-from hmret.model.images import Key
-from hmret.model.policy.config import AutoDelete, RetentionConfig
-from hmret.model.times import format_time, timedelta_nanoseconds
-from hmret.model.verdicts import Reason
-from memory_filesystem import MemoryFilesystem
+from support.memory_filesystem import MemoryFilesystem
 
 ALPINE = "docker.io/library/alpine"
 KERNEL = "ghcr.io/kernel/x"

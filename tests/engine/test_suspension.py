@@ -11,7 +11,13 @@ from typing import Literal
 import pytest
 
 import hmret
-from builders import (
+from hmret.engine.opening import open_engine
+from hmret.engine.opening_inspection import open_inspection
+from hmret.engine.platform import Platform
+from hmret.engine.retention import Retention
+from hmret.model.images import Cause, Key, Suspension
+from hmret.model.times import SECOND
+from support.builders import (
     DATA,
     START,
     START_NS,
@@ -28,13 +34,7 @@ from builders import (
     state_of,
     told,
 )
-from hmret.engine.opening import open_engine
-from hmret.engine.opening_inspection import open_inspection
-from hmret.engine.platform import Platform
-from hmret.engine.retention import Retention
-from hmret.model.images import Cause, Key, Suspension
-from hmret.model.times import SECOND
-from memory_filesystem import Call, MemoryFilesystem
+from support.memory_filesystem import Call, MemoryFilesystem
 from support.patience import patiently
 
 ALPINE = "docker.io/library/alpine"

@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 
 import hmret
-from builders import (
+from hmret.engine.opening import open_engine
+from hmret.engine.opening_inspection import open_inspection
+from hmret.engine.platform import Platform
+from hmret.engine.retention import Retention
+from hmret.model.images import Cause, Key
+from hmret.model.times import SECOND, format_time, timedelta_nanoseconds
+from support.builders import (
     DATA,
     START_NS,
     FakeClock,
@@ -20,14 +26,8 @@ from builders import (
     state_of,
     told,
 )
-from hmret.engine.opening import open_engine
-from hmret.engine.opening_inspection import open_inspection
-from hmret.engine.platform import Platform
-from hmret.engine.retention import Retention
-from hmret.model.images import Cause, Key
-from hmret.model.times import SECOND, format_time, timedelta_nanoseconds
-from memory_filesystem import Call, MemoryFilesystem
 from support.due_images import LAYOUTS, are_here, image_folder, make_due, make_in
+from support.memory_filesystem import Call, MemoryFilesystem
 
 ALPINE = "docker.io/library/alpine"
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)

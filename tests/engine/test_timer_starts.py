@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 import hmret
-from builders import DATA, FakeClock, make_config, make_image, state_of
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
 from hmret.model.times import format_time
-from memory_filesystem import MemoryFilesystem
+from support.builders import DATA, FakeClock, make_config, make_image, state_of
+from support.memory_filesystem import MemoryFilesystem
 
 pytestmark = pytest.mark.anyio
 

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from datetime import timedelta
 
-from builders import START, START_NS, digest
 from hmret.model.images import Image, Inventory, Key, Reference, Repository
 from hmret.model.policy.compiled import CompiledRule, Policy
 from hmret.model.policy.patterns import compile_patterns
 from hmret.model.times import timedelta_nanoseconds
+from support.builders import START, START_NS, digest
 
 __all__ = [
     "ALPINE",

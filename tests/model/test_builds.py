@@ -5,7 +5,6 @@ import random
 import attrs
 import pytest
 
-from builders import digest
 from hmret.model.origins import Builds, Origins
 from hmret.model.plan.decide import plan
 from hmret.model.policy.compiled import Policy
@@ -25,6 +24,7 @@ from model.inventories import (
     make_policy,
     make_repository,
 )
+from support.builders import digest
 
 REGISTRY = "reg.example:5000"
 OTHER = "ghcr.io/kernel/x"

@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 import attrs
 import pytest
 
-from builders import digest
 from hmret.model.images import Image, Inventory, Reference, Remembered, Repository
 from hmret.model.protection import StaleReference
 from hmret.model.tag_history import named_tags, unseen_tags
@@ -24,6 +23,7 @@ from model.inventories import (
     make_inventory,
     make_repository,
 )
+from support.builders import digest
 from support.protecting import Protection, protect as protect_at
 
 HOUR_NS = 3600 * 10**9

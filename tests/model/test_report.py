@@ -1,7 +1,7 @@
 """What a sweep reports."""
 
-from builders import START
 from hmret.model.report import MarkedUsed, SweepReport, SweepStatus
+from support.builders import START
 
 
 def test_a_report_of_nothing_counts_nothing() -> None:

@@ -18,12 +18,12 @@ from anyio.from_thread import start_blocking_portal
 from starlette.types import ASGIApp
 
 import hmret
-from builders import FakeClock
 from hmret.api.http.server import Server
 from hmret.asgi import make_app
 from hmret.disk.kernel.clock import HOST_CLOCK
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
+from support.builders import FakeClock
 from support.patience import PATIENCE
 
 __all__ = ["FakeClock", "Served", "set_clock", "short_path"]

@@ -24,11 +24,11 @@ import anyio.lowlevel
 import attrs
 
 import hmret
-from builders import FakeClock, make_config, make_image
 from hmret.actors.threads import WorkerThreads
 from hmret.disk.filesystem import POSIX, Filesystem, FolderCalls
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
+from support.builders import FakeClock, make_config, make_image
 from support.children import Child, child
 from support.inline_threads import InlineThreads
 from support.patience import PATIENCE

@@ -10,17 +10,6 @@ from collections.abc import Callable, Mapping
 import attrs
 import pytest
 
-from builders import (
-    DATA,
-    FakeClock,
-    GatedThreads,
-    digest,
-    make_guest,
-    make_image,
-    make_snapshot,
-    make_state,
-    running,
-)
 from hmret.actors.reference_collector import Collected, ReferenceCollector
 from hmret.actors.scanner import Scanner, ScanResult
 from hmret.actors.state_keeper import StateKeeper
@@ -32,8 +21,19 @@ from hmret.model.plan.plan import Plan
 from hmret.model.policy.compiled import Policy
 from hmret.model.policy.patterns import compile_patterns
 from hmret.model.times import SECOND, datetime_of
-from memory_filesystem import MemoryFilesystem
 from support.bounds import bound
+from support.builders import (
+    DATA,
+    FakeClock,
+    GatedThreads,
+    digest,
+    make_guest,
+    make_image,
+    make_snapshot,
+    make_state,
+    running,
+)
+from support.memory_filesystem import MemoryFilesystem
 
 NAMES = ("docker.io/library/a", "docker.io/library/a/deeper", "ghcr.io/b")
 LETTERS = "abcd"

@@ -14,7 +14,16 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 from trio.testing import MockClock
 
-from builders import (
+from hmret import HmretError, ImageNotFoundError, SweepReport, SweepStatus
+from hmret.disk.deletion.recovery.quarantine import load_held
+from hmret.disk.deletion.recovery.restoring import restore
+from hmret.disk.layout import hex_of
+from hmret.engine.opening import open_engine
+from hmret.engine.platform import Platform
+from hmret.model.images import Key
+from hmret.model.times import timedelta_nanoseconds
+from support.bounds import bound, part
+from support.builders import (
     DATA,
     START_NS,
     FakeClock,
@@ -27,17 +36,8 @@ from builders import (
     make_snapshot,
     make_state,
 )
-from hmret import HmretError, ImageNotFoundError, SweepReport, SweepStatus
-from hmret.disk.deletion.recovery.quarantine import load_held
-from hmret.disk.deletion.recovery.restoring import restore
-from hmret.disk.layout import hex_of
-from hmret.engine.opening import open_engine
-from hmret.engine.platform import Platform
-from hmret.model.images import Key
-from hmret.model.times import timedelta_nanoseconds
-from memory_filesystem import MemoryFilesystem
-from support.bounds import bound, part
 from support.inline_threads import InlineThreads
+from support.memory_filesystem import MemoryFilesystem
 from support.patience import patiently
 
 T = TypeVar("T")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from builders import make_image
 from hmret.settings.load import load_settings
 from proofs.mortal import Life, Mortals
+from support.builders import make_image
 from support.children import Child, child, children_here, hear_interrupts, run_program
 from support.patience import wait_until
 from support.pipes import wait_for_end, writing

@@ -16,12 +16,12 @@ from typing import TypeVar
 import attrs
 import pytest
 
-from builders import START_NS, has_image, make_image, make_state, state_of
 from hmret.disk.layout import hex_of
 from hmret.model.images import Key
 from hmret.model.times import format_time, timedelta_nanoseconds
 from proofs.mortal import Life, Mortals
 from support.bounds import IS_WHOLE, bound, part
+from support.builders import START_NS, has_image, make_image, make_state, state_of
 from support.cut_caches import (
     ALPINE,
     OLD_NS,

@@ -5,7 +5,11 @@ import random
 import anyio
 import pytest
 
-from builders import (
+from hmret import MarkedUsed
+from hmret.engine.opening import open_engine
+from hmret.engine.platform import Platform
+from hmret.model.times import SECOND
+from support.builders import (
     DATA,
     START_NS,
     GatedThreads,
@@ -18,11 +22,7 @@ from builders import (
     set_tag,
     state_of,
 )
-from hmret import MarkedUsed
-from hmret.engine.opening import open_engine
-from hmret.engine.platform import Platform
-from hmret.model.times import SECOND
-from memory_filesystem import Call, MemoryFilesystem
+from support.memory_filesystem import Call, MemoryFilesystem
 from support.patience import patiently
 
 pytestmark = pytest.mark.anyio

@@ -14,7 +14,6 @@ import anyio.lowlevel
 import attrs
 import pytest
 
-from builders import FakeClock, digest, has_image, make_config, make_image, state_of
 from hmret import ImageNotFoundError, Retention
 from hmret.disk.layout import hex_of
 from hmret.engine.opening import open_engine
@@ -22,6 +21,7 @@ from hmret.engine.platform import Platform
 from hmret.model.images import Key
 from hmret.model.times import timedelta_nanoseconds
 from support.bounds import bound
+from support.builders import FakeClock, digest, has_image, make_config, make_image, state_of
 from support.children import Child, child
 from support.patience import PATIENCE, patiently
 

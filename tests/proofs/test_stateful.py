@@ -20,7 +20,15 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from builders import (
+from hmret import ImageExistsError, ImageNotFoundError, Leased, Retention, SweepReport
+from hmret.actors import reference_collector
+from hmret.disk.layout import hex_of
+from hmret.engine.opening import open_engine
+from hmret.engine.platform import Platform
+from hmret.model.images import Key
+from hmret.model.times import parse_time, timedelta_nanoseconds
+from support.bounds import IS_WHOLE, bound
+from support.builders import (
     DATA,
     FakeClock,
     digest,
@@ -31,16 +39,8 @@ from builders import (
     set_tag,
     state_of,
 )
-from hmret import ImageExistsError, ImageNotFoundError, Leased, Retention, SweepReport
-from hmret.actors import reference_collector
-from hmret.disk.layout import hex_of
-from hmret.engine.opening import open_engine
-from hmret.engine.platform import Platform
-from hmret.model.images import Key
-from hmret.model.times import parse_time, timedelta_nanoseconds
-from memory_filesystem import MemoryFilesystem
-from support.bounds import IS_WHOLE, bound
 from support.inline_threads import InlineThreads
+from support.memory_filesystem import MemoryFilesystem
 
 T = TypeVar("T")
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import attrs
 
-from builders import FakeClock, digest, make_config
 from hmret.disk.filesystem import POSIX
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
+from support.builders import FakeClock, digest, make_config
 from support.content_trees import DUE, Host, content_path, legacy_path
 from support.cut_caches import Layout
 from support.inline_threads import InlineThreads

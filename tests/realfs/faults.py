@@ -15,7 +15,6 @@ from pathlib import Path
 import anyio
 import attrs
 
-from builders import FakeClock, make_config
 from hmret.disk.filesystem import Filesystem
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
@@ -27,6 +26,7 @@ from realfs.checking import Check
 from realfs.disk_log import Recording, recorded
 from realfs.due_caches import DueCache, opened
 from realfs.mounts import looped, make, mounted, needs, run, write_image
+from support.builders import FakeClock, make_config
 from support.cut_caches import Layout
 from support.inline_threads import InlineThreads
 

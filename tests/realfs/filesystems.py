@@ -13,12 +13,12 @@ from pathlib import Path
 import anyio
 import attrs
 
-from builders import FakeClock, digest
 from hmret.model.report import SweepReport
 from proofs.mortal import Life, Mortals
 from realfs.checking import Check, Skipped
 from realfs.due_caches import DISK_BYTES, DueCache, clear, opened
 from realfs.setups import SETUPS, Setup
+from support.builders import FakeClock, digest
 from support.cut_caches import ONE, Layout, build, check_held, is_here, left_in_trash
 
 __all__ = ["filesystems"]

@@ -16,7 +16,6 @@ import anyio
 import anyio.to_thread
 import attrs
 
-from builders import FakeClock, digest, make_config
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
@@ -25,6 +24,7 @@ from realfs import speedy_writer
 from realfs.checking import Check
 from realfs.mounts import make
 from realfs.speedy_writer import LETTERS, is_whole, repository_of
+from support.builders import FakeClock, digest, make_config
 from support.cut_caches import Layout
 
 __all__ = ["full_speed"]

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import anyio
 
-from builders import FakeClock
 from hmret.model.report import SweepReport
 from realfs.checking import Check
 from realfs.due_caches import DISK_BYTES, DueCache, opened
@@ -19,6 +18,7 @@ from realfs.mounts import make, needs, run, unmount, wait_for
 from realfs.open_programs import PROGRAMS, running_with_disk
 from realfs.openers import DISK_SIZE, OPENERS, Opener, Undisturbed, overlaid
 from realfs.setups import SETUPS
+from support.builders import FakeClock
 
 __all__ = ["open_disks"]
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import anyio
 import attrs
 
-from builders import FakeClock, digest, make_config, make_image, make_state
 from hmret.disk.filesystem import POSIX
 from hmret.disk.layout import hex_of
 from hmret.engine.opening import open_engine
@@ -21,6 +20,7 @@ from hmret.model.times import format_time
 from realfs.checking import Check
 from realfs.disk_log import Cut, DiskLog, draw_cuts, recorded
 from realfs.mounts import looped, mounted, write_image
+from support.builders import FakeClock, digest, make_config, make_image, make_state
 from support.content_trees import Host
 from support.cut_caches import ALPINE, OLD_NS, ONE, Cache, Layout, build, check_held, contents_of, is_here
 from support.inline_threads import InlineThreads

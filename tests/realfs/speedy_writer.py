@@ -12,8 +12,8 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
-from builders import digest
 from hmret.disk.layout import hex_of
+from support.builders import digest
 
 __all__ = ["DISK_BYTES", "LETTERS", "bytes_of", "is_whole", "main", "repository_of", "tag_of"]
 

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from builders import make_image
 from hmret.disk.data_dir_warnings import doubt_data_dir
 from hmret.disk.filesystem import POSIX
 from hmret.settings.load import load_settings
 from settings.loading import Load
+from support.builders import make_image
 
 
 def warnings_of(data_dir: Path) -> tuple[str, ...]:

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 from hmret.disk.layout import IMAGES, METADATA, OWN, REPOSITORIES, TRASH, hex_of
 from hmret.model.images import Key
-from memory_filesystem import MemoryFilesystem
 from simulation.chronicle import Chronicle
 from simulation.clocks import VirtualClock
 from simulation.landmarks import (
@@ -19,6 +18,7 @@ from simulation.landmarks import (
     repository_of,
     short,
 )
+from support.memory_filesystem import MemoryFilesystem
 
 __all__ = ["ASIDE_PREFIX", "IMAGE_PATH", "Cache", "aside_of"]
 

@@ -9,11 +9,11 @@ import attrs
 
 from hmret.disk.layout import IMAGES, digest_of
 from hmret.model.images import Key
-from memory_filesystem import Call, Crash
 from simulation.chronicle import Breach
 from simulation.landmarks import DATA
 from simulation.schedule import SteppedThreads
 from simulation.truth import Truth
+from support.memory_filesystem import Call, Crash
 
 __all__ = ["Disturbance", "Weather"]
 

@@ -7,7 +7,7 @@ import attrs
 
 from hmret.disk.layout import CONTENT, IMAGES, METADATA, REPOSITORIES, ROOTFS_NAMES, hex_of
 from hmret.model.images import Key
-from memory_filesystem import ForeignOpen
+from support.memory_filesystem import ForeignOpen
 
 __all__ = [
     "ASIDE",

@@ -28,7 +28,6 @@ from hmret.model.images import Cause, Key
 from hmret.model.policy.config import AutoDelete, RetentionConfig
 from hmret.model.report import SweepStatus
 from hmret.model.times import SECOND
-from memory_filesystem import Crash, MemoryFilesystem, Tree
 from simulation.chronicle import Breach, Chronicle
 from simulation.clocks import VirtualClock
 from simulation.disturbance import Disturbance, Weather
@@ -40,6 +39,7 @@ from simulation.today import REPOSITORIES, TodayHypeman
 from simulation.truth import Truth
 from simulation.volumes import Absence
 from support.called import Called
+from support.memory_filesystem import Crash, MemoryFilesystem, Tree
 
 __all__ = ["Outcome", "run_seed"]
 

@@ -8,7 +8,6 @@ import pytest
 from hmret.disk.layout import METADATA, hex_of
 from hmret.model.images import Key
 from hmret.model.policy.config import RetentionConfig
-from memory_filesystem import Call, MemoryFilesystem
 from simulation.chronicle import Breach, Chronicle
 from simulation.clocks import VirtualClock
 from simulation.guests import Guests
@@ -17,6 +16,7 @@ from simulation.mishaps import Mishaps
 from simulation.today import TodayHypeman
 from simulation.truth import Truth
 from simulation.volumes import Absence
+from support.memory_filesystem import Call, MemoryFilesystem
 
 TAG = ("repositories/docker.io/library/alpine", "latest")
 

@@ -1,12 +1,12 @@
 """A disk that tells the truth what today's hypeman does on it: folders, metadata, disks and links, as they come and go."""
 
 from hmret.disk.layout import IMAGES, METADATA, ROOTFS_NAMES, TAG_STAGE, digest_of
-from memory_filesystem import MemoryFilesystem
 from simulation.cache import IMAGE_PATH
 from simulation.landmarks import DATA, Pulled, Tag, short, status_in
 from simulation.truth import Truth
 from support.host_disk import MemoryDisk
 from support.hypeman_lookup import hex_in_link
+from support.memory_filesystem import MemoryFilesystem
 
 __all__ = ["ToldDisk"]
 

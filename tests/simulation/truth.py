@@ -40,7 +40,6 @@ from hmret.model.images import Key
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.policy.patterns import compile_patterns
 from hmret.model.times import SECOND, timedelta_nanoseconds
-from memory_filesystem import Call, MemoryFilesystem
 from simulation.cache import ASIDE_PREFIX, IMAGE_PATH, Cache, aside_of
 from simulation.chronicle import Chronicle
 from simulation.clocks import VirtualClock
@@ -59,6 +58,7 @@ from simulation.landmarks import (
     short,
     status_in,
 )
+from support.memory_filesystem import Call, MemoryFilesystem
 
 __all__ = ["Truth"]
 

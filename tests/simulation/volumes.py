@@ -6,8 +6,8 @@ import attrs
 
 from hmret.disk.layout import CONTENT, IMAGES, OWN, REPOSITORIES, RETENTION, TRASH
 from hmret.disk.records.folders import load_folders
-from memory_filesystem import MemoryFilesystem, Tree
 from simulation.landmarks import ASIDE, DATA
+from support.memory_filesystem import MemoryFilesystem, Tree
 
 __all__ = ["Absence"]
 

@@ -2,12 +2,12 @@
 
 import json
 
-from builders import START, digest
 from disk.hosts import Host
 from hmret.disk.folders import opened
 from hmret.disk.hypeman.links import Layout, link_target, tag_folder
 from hmret.disk.hypeman.scan import FolderScan, scan_folder
 from hmret.disk.layout import CONTENT, IMAGES, REPOSITORIES, hex_of
+from support.builders import START, digest
 
 __all__ = ["content_of", "put_content", "put_legacy", "put_link", "scan_all"]
 

@@ -14,7 +14,14 @@ from typing import Any, Self
 import attrs
 
 import hmret
-from builders import (
+from hmret.actors.reference_collector import ReferenceSource
+from hmret.actors.threads import Threads
+from hmret.disk.filesystem import POSIX
+from hmret.engine.opening import open_engine
+from hmret.engine.platform import Platform
+from hmret.engine.retention import Retention
+from hmret.model.times import timedelta_nanoseconds
+from support.builders import (
     DATA,
     START,
     FakeClock,
@@ -27,15 +34,8 @@ from builders import (
     make_state,
     state_of,
 )
-from hmret.actors.reference_collector import ReferenceSource
-from hmret.actors.threads import Threads
-from hmret.disk.filesystem import POSIX
-from hmret.engine.opening import open_engine
-from hmret.engine.platform import Platform
-from hmret.engine.retention import Retention
-from hmret.model.times import timedelta_nanoseconds
-from memory_filesystem import MemoryFilesystem
 from support.inline_threads import InlineThreads
+from support.memory_filesystem import MemoryFilesystem
 
 __all__ = [
     "CONTENT",

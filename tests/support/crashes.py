@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from typing import TypeVar
 
-from builders import GatedThreads, data_fd_of
 from hmret.actors.deleter import Deleter
 from hmret.disk.deletion.recovery.recovering import Recovery
 from hmret.disk.folders import let_go
-from memory_filesystem import Call, Crash, MemoryFilesystem
+from support.builders import GatedThreads, data_fd_of
+from support.memory_filesystem import Call, Crash, MemoryFilesystem
 
 __all__ = ["cut_at", "cut_everywhere", "failed_everywhere", "recover", "started"]
 

@@ -3,11 +3,11 @@
 import json
 from datetime import timedelta
 
-from builders import DATA, START, START_NS, digest, make_image, make_state
 from hmret.disk.layout import CONTENT, IMAGES, REPOSITORIES, hex_of
 from hmret.model.images import Key
 from hmret.model.times import timedelta_nanoseconds
-from memory_filesystem import MemoryFilesystem
+from support.builders import DATA, START, START_NS, digest, make_image, make_state
+from support.memory_filesystem import MemoryFilesystem
 
 __all__ = ["LAYOUTS", "are_here", "image_folder", "make_due", "make_in"]
 

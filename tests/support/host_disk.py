@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from builders import DATA
-from memory_filesystem import ForeignOpen, MemoryFilesystem
+from support.builders import DATA
+from support.memory_filesystem import ForeignOpen, MemoryFilesystem
 
 __all__ = ["HostDisk", "MemoryDisk", "OpenedFile", "RealDisk", "Tree", "host_disk"]
 

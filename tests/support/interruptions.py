@@ -9,8 +9,8 @@ import anyio.from_thread
 import attrs
 
 from hmret.model.images import Reference
-from memory_filesystem import Call, MemoryFilesystem
 from support.content_trees import Host
+from support.memory_filesystem import Call, MemoryFilesystem
 from support.patience import PATIENCE
 
 __all__ = ["Between", "Halt", "Interruption", "disk_of", "killed_when", "when"]

@@ -6,8 +6,8 @@ import pathlib
 import stat
 from typing import Any, cast
 
-from builders import FakeClock
 from hmret.disk.filesystem import POSIX, Filesystem, FolderCalls
+from support.builders import FakeClock
 
 __all__ = ["dated", "with_locks"]
 

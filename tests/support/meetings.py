@@ -12,15 +12,15 @@ from typing import Literal
 import anyio
 import attrs
 
-from builders import make_config
 from hmret.engine import opening
 from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
 from hmret.model.report import SweepReport
-from memory_filesystem import Call as DiskCall, Crash
+from support.builders import make_config
 from support.hypeman_lookup import Reading
 from support.hypeman_today import Call, Outcome, is_waiting
 from support.inline_threads import InlineThreads
+from support.memory_filesystem import Call as DiskCall, Crash
 from support.small_hosts import Scene, World
 from support.witness import TRASH, Witness
 

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-import naive
+from support import naive
 from support.mixed_files import Files, names_in, text_of
 from support.mixed_guests import add_guest, add_snapshot
 from support.mixed_reading import UNFINISHED, Folder, Link, Tree, hex_of, read_tree

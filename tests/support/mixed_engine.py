@@ -6,9 +6,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import hmret
-import naive
-from builders import FakeClock, GatedThreads
 from hmret.engine.platform import Platform
+from support import naive
+from support.builders import FakeClock, GatedThreads
 from support.locked_files import dated, with_locks
 from support.mixed_values import Rule, Settings
 

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-import naive
+from support import naive
 
 __all__ = ["Files", "text_of"]
 

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-import naive
+from support import naive
 from support.mixed_files import Files, text_of
 
 __all__ = ["add_guest", "add_snapshot", "add_unreadable"]

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-import naive
+from support import naive
 from support.mixed_files import Files
 from support.mixed_guests import add_unreadable
 from support.mixed_kinds import HIDDEN, TAGS

@@ -13,8 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-import naive
-from naive import Key, State
+from support import naive
 from support.mixed_origins import is_pullable
 from support.mixed_reading import (
     ABSENT,
@@ -31,6 +30,7 @@ from support.mixed_references import Memory, Protection, protect
 from support.mixed_rows import Row, Rows, make_rows
 from support.mixed_values import Outcome, Rule, Settings, Verdict
 from support.mixed_watch import Gap, Watch
+from support.naive import Key, State
 
 __all__ = ["decide", "rows_in_use"]
 

@@ -1,6 +1,6 @@
 """Whether an image can be pulled again, told by plain comparisons."""
 
-import naive
+from support import naive
 from support.mixed_reading import Build, Tree
 from support.mixed_rows import Row
 

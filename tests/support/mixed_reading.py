@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import naive
-from naive import Key
+from support import naive
+from support.naive import Key
 
 __all__ = [
     "ABSENT",

@@ -9,10 +9,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import naive
-from naive import Key, Reference
+from support import naive
 from support.mixed_reading import ODD, Tree, is_locked, look_up
 from support.mixed_rows import Rows
+from support.naive import Key, Reference
 
 __all__ = ["History", "Memory", "Protection", "protect"]
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from naive import Key
 from support.mixed_reading import Folder, Tree
+from support.naive import Key
 
 __all__ = ["Row", "Rows", "make_rows"]
 

@@ -10,7 +10,7 @@ import random
 from datetime import datetime, timedelta
 from typing import Any
 
-import naive
+from support import naive
 from support.mixed_changes import change_tree
 from support.mixed_files import Files, text_of
 from support.mixed_guests import add_guest, add_snapshot

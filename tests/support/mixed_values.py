@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
 
-from naive import Key
 from support.mixed_references import Memory
+from support.naive import Key
 
 __all__ = ["Outcome", "Rule", "Settings", "Verdict"]
 

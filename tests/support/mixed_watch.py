@@ -7,7 +7,7 @@ import pathlib
 from dataclasses import dataclass
 from datetime import timedelta
 
-import naive
+from support import naive
 from support.mixed_values import Settings
 
 __all__ = ["Gap", "Watch"]

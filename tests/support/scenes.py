@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import attrs
 
-from builders import START
+from support.builders import START
 from support.hypeman_retention import sweep_as_hypeman
 from support.hypeman_today import Call, Hypeman
 from support.small_hosts import Reference, Scene, World

@@ -3,11 +3,11 @@
 import json
 from collections.abc import Iterator
 
-from builders import DATA, START_NS, digest, make_image, make_state
 from hmret.disk.layout import CONTENT, IMAGES, OWN, REPOSITORIES, RETENTION, TRASH
 from hmret.model.deletion import DueRow
-from memory_filesystem import MemoryFilesystem, Tree
+from support.builders import DATA, START_NS, digest, make_image, make_state
 from support.deletions import deletion
+from support.memory_filesystem import MemoryFilesystem, Tree
 
 __all__ = [
     "ALPINE",

@@ -5,12 +5,12 @@ from datetime import timedelta
 
 import attrs
 
-from builders import DATA, START_NS, FakeClock, make_state
 from hmret.model.times import SECOND, format_time
-from memory_filesystem import MemoryFilesystem
+from support.builders import DATA, START_NS, FakeClock, make_state
 from support.host_disk import MemoryDisk
 from support.hypeman_lookup import Reading
 from support.hypeman_today import Call, Hypeman, finish
+from support.memory_filesystem import MemoryFilesystem
 
 __all__ = ["OLD_TIMER", "Reference", "Scene", "World"]
 

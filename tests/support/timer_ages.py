@@ -5,7 +5,7 @@ import pathlib
 import random
 from datetime import datetime, timedelta
 
-import naive
+from support import naive
 
 __all__ = ["age_timers"]
 

@@ -13,9 +13,9 @@ What is checked, at every change of hmret's and in the end:
 
 import re
 
-from builders import DATA, state_of
-from memory_filesystem import Call as DiskCall
+from support.builders import DATA, state_of
 from support.hypeman_lookup import CONTENT, DISK, IMAGES, METADATA, Reading, link_of
+from support.memory_filesystem import Call as DiskCall
 from support.small_hosts import OLD_TIMER, Reference, Scene, World
 
 __all__ = ["TRASH", "Witness"]

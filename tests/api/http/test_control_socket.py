@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from builders import make_config
 from hmret.api.http.control_socket import ControlSocket, bound_socket
 from hmret.model.errors import ConfigError
+from support.builders import make_config
 from support.patience import PATIENCE
 
 

@@ -7,11 +7,11 @@ import anyio
 import anyio.lowlevel
 
 from api.serving import ALPINE, Api, asking, told_problem
-from builders import make_config, make_image, settle
 from hmret.api.http.streams import EventStream, read_event_id, write_event_id
 from hmret.engine.events import EventHub
 from hmret.engine.platform import Platform
-from memory_filesystem import MemoryFilesystem
+from support.builders import make_config, make_image, settle
+from support.memory_filesystem import MemoryFilesystem
 from support.patience import patiently
 
 

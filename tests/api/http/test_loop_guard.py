@@ -9,9 +9,9 @@ import httpx2
 import pytest
 
 from api.serving import ALPINE, Api, asking
-from builders import make_config, make_image
 from hmret.engine.platform import Platform
-from memory_filesystem import MemoryFilesystem
+from support.builders import make_config, make_image
+from support.memory_filesystem import MemoryFilesystem
 from support.patience import patiently
 
 REQUESTS = [

@@ -16,10 +16,10 @@ import pytest
 
 from api.pretend_host import HOSTILE, PretendHost, make_images, serving
 from api.serving import served
-from builders import FakeClock, make_guest, make_image
 from hmret.api.http.page import load_page
 from hmret.model.verdicts import Reason
 from support import patience
+from support.builders import FakeClock, make_guest, make_image
 from support.content_trees import Host as MixedHost
 from support.patience import PATIENCE
 

@@ -11,11 +11,11 @@ import httpx2
 import pytest
 
 from api.serving import ALPINE, connect, serving_on, told_problem
-from builders import make_image, settle
 from hmret.api.http import requests as bodies
 from hmret.api.http.client_stream import accept as real_accept
 from hmret.api.http.server import Limits
 from hmret.engine.retention import Retention
+from support.builders import make_image, settle
 from support.patience import PATIENCE, patiently
 
 CLIENTS = 200

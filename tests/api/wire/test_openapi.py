@@ -13,10 +13,10 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from starlette.routing import Route
 
 from api.serving import asking, served
-from builders import make_config
 from hmret.api.openapi import openapi_document
 from hmret.engine.platform import Platform
-from memory_filesystem import MemoryFilesystem
+from support.builders import make_config
+from support.memory_filesystem import MemoryFilesystem
 
 COPY = Path(__file__).parents[3] / "docs" / "openapi.json"
 DOCUMENT = openapi_document("0.2.0")

@@ -9,11 +9,11 @@ import anyio
 import attrs
 import pytest
 
-from builders import make_config
 from cli.caches import DISK_BYTES, Cache, sizes_and_times
 from cli.services import running_service
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
+from support.builders import make_config
 
 Call = Callable[..., tuple[int, str, str]]
 CallJson = Callable[..., tuple[int, Any]]

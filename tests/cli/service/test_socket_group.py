@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from builders import make_config
 from cli.caches import Cache
 from cli.services import client_of, running_service
 from hmret.api.http.control_socket import bound_socket
+from support.builders import make_config
 from support.children import run_program
 
 Call = Callable[..., tuple[int, str, str]]

@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from builders import DATA, START_NS, data_fd_of, digest
 from hmret.disk.deletion.examination import Examined, Examiner
 from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.tags.tag_view import TagView
@@ -13,8 +12,9 @@ from hmret.disk.folders import let_go
 from hmret.disk.layout import CONTENT, IMAGES, REPOSITORIES
 from hmret.model.deletion import Deletion, DueRow, Failed, Kept
 from hmret.model.verdicts import Reason
-from memory_filesystem import MemoryFilesystem
+from support.builders import DATA, START_NS, data_fd_of, digest
 from support.deletions import deletion
+from support.memory_filesystem import MemoryFilesystem
 from support.shared_unit import ALPINE, HEX, IMAGES_TOP, LINKS, OTHER, TOKEN, UNIT, make_shared
 
 THIRD = "quay.io/third/thing"

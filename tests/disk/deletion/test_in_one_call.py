@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from builders import DATA
 from disk.deletion import test_retirement
 from disk.deletion.test_units import broken_promise, delete
 from disk.hosts import Host
@@ -21,9 +20,10 @@ from hmret.disk.deletion.outcomes import Retired
 from hmret.disk.filesystem import Step
 from hmret.disk.hypeman.retention_states import rereading
 from hmret.disk.layout import IMAGES
-from memory_filesystem import MemoryFilesystem
 from support import in_one_call
+from support.builders import DATA
 from support.crashes import cut_everywhere, failed_everywhere, recover
+from support.memory_filesystem import MemoryFilesystem
 from support.shared_unit import ALPINE, HEX, LINKS, images_in, is_gone, is_here, make_shared
 
 TO_THE_NANOSECOND = (

@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 import pytest
 
-from builders import DATA, START_NS, data_fd_of, digest
 from hmret.disk.deletion.ghosts import clear_ghosts
 from hmret.disk.folders import let_go
 from hmret.disk.layout import CONTENT, IMAGES, OWN, REPOSITORIES, TRASH
 from hmret.model.times import SECOND
-from memory_filesystem import Call, MemoryFilesystem, Tree
 from support.bounds import bound
+from support.builders import DATA, START_NS, data_fd_of, digest
 from support.crashes import cut_at, cut_everywhere, failed_everywhere, recover
+from support.memory_filesystem import Call, MemoryFilesystem, Tree
 
 DIGEST = digest("a")
 HEX = "a" * 64

@@ -14,19 +14,6 @@ from pathlib import Path
 import attrs
 import pytest
 
-from builders import (
-    DATA,
-    START_NS,
-    FakeClock,
-    data_fd_of,
-    digest,
-    free,
-    has_image,
-    make_image,
-    make_state,
-    set_tag,
-    state_of,
-)
 from disk.hosts import Host
 from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.outcomes import Outcome, Retired
@@ -44,11 +31,24 @@ from hmret.model.deletion import Deletion, Failed, Kept, Recheck
 from hmret.model.images import Key
 from hmret.model.times import SECOND
 from hmret.model.verdicts import Reason
-from memory_filesystem import Call, Crash, ForeignOpen, MemoryFilesystem, Tree
 from support.bounds import bound
+from support.builders import (
+    DATA,
+    START_NS,
+    FakeClock,
+    data_fd_of,
+    digest,
+    free,
+    has_image,
+    make_image,
+    make_state,
+    set_tag,
+    state_of,
+)
 from support.children import child
 from support.crashes import cut_at, cut_everywhere, failed_everywhere, recover
 from support.deletions import deletion, intent, key_of, plain, tags_gone
+from support.memory_filesystem import Call, Crash, ForeignOpen, MemoryFilesystem, Tree
 from support.patience import PATIENCE, wait_until
 
 ALPINE = "docker.io/library/alpine"

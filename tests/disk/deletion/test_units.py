@@ -7,7 +7,6 @@ from contextlib import suppress
 
 import pytest
 
-from builders import DATA, START_NS, data_fd_of, free
 from hmret.disk.deletion.outcomes import Outcome, Retired
 from hmret.disk.deletion.retirement import retire
 from hmret.disk.deletion.trash.intent_files import drop_intents
@@ -15,9 +14,10 @@ from hmret.disk.folders import let_go
 from hmret.disk.layout import CONTENT
 from hmret.model.deletion import Kept, Recheck
 from hmret.model.verdicts import Reason
-from memory_filesystem import Call, MemoryFilesystem, Tree
 from support.bounds import bound
+from support.builders import DATA, START_NS, data_fd_of, free
 from support.crashes import cut_at, cut_everywhere, failed_everywhere, recover
+from support.memory_filesystem import Call, MemoryFilesystem, Tree
 from support.shared_unit import (
     ALPINE,
     DISKS,

@@ -5,11 +5,11 @@ import json
 
 import pytest
 
-from builders import DATA, FakeClock, digest
 from disk.hosts import Host
 from hmret.disk.hypeman.builds import NO_BUILDS, BuildsFound, look_at_builds
 from hmret.model.times import SECOND
-from memory_filesystem import Call
+from support.builders import DATA, FakeClock, digest
+from support.memory_filesystem import Call
 
 A, B = digest("a"), digest("b")
 APP = "docker.io/library/app"

@@ -5,7 +5,6 @@ import json
 
 import pytest
 
-from builders import DATA, START_NS, FakeClock, digest
 from disk.hosts import Host
 from hmret.disk.folders import opened
 from hmret.disk.hypeman.content import (
@@ -22,8 +21,9 @@ from hmret.disk.hypeman.scan import rescan_folder
 from hmret.disk.layout import hex_of
 from hmret.model.images import Image
 from hmret.model.times import SECOND
-from memory_filesystem import Call
+from support.builders import DATA, START_NS, FakeClock, digest
 from support.content_files import content_of, put_content
+from support.memory_filesystem import Call
 
 HOUR = 3600 * SECOND
 

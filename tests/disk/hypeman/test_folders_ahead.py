@@ -8,7 +8,6 @@ from typing import TypeVar
 
 import pytest
 
-from builders import START_NS, FakeClock, digest, make_state
 from disk.hosts import Host
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import opened
@@ -19,8 +18,9 @@ from hmret.disk.hypeman.repositories import scan_tag_folder
 from hmret.disk.hypeman.retention_states.scanning import STATE_SUFFIX, StateFolder, scan_states
 from hmret.disk.layout import RETENTION
 from hmret.model.times import SECOND
-from memory_filesystem import Call
+from support.builders import START_NS, FakeClock, digest, make_state
 from support.folders_ahead import fields_of, scanned_both_ways
+from support.memory_filesystem import Call
 
 F = TypeVar("F", FolderScan, StateFolder)
 

@@ -8,7 +8,6 @@ from functools import partial
 
 import pytest
 
-from builders import DATA, START, START_NS, digest, make_image, set_tag
 from disk.hosts import Host
 from hmret.disk.folders import opened
 from hmret.disk.hypeman.scan import (
@@ -21,6 +20,7 @@ from hmret.disk.hypeman.scan import (
 )
 from hmret.model.images import Image, Repository, SharedDisk
 from hmret.model.times import timedelta_nanoseconds
+from support.builders import DATA, START, START_NS, digest, make_image, set_tag
 from support.folders_ahead import scanned_both_ways
 
 ALPINE = "docker.io/library/alpine"

@@ -2,11 +2,11 @@
 
 import pytest
 
-from builders import digest
 from disk.hosts import Host
 from hmret.disk.hypeman.links import Layout
 from hmret.disk.hypeman.rows import Rows, RowsFound
 from hmret.model.images import Image
+from support.builders import digest
 from support.content_files import content_of, put_content, put_legacy, put_link, scan_all
 
 ALPINE, MIRROR = "docker.io/library/alpine", "ghcr.io/mirror/alpine"

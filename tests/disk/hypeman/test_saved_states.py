@@ -9,7 +9,6 @@ from datetime import timedelta
 import attrs
 import pytest
 
-from builders import DATA, FakeClock, digest, make_guest, make_snapshot
 from disk.hosts import Host
 from hmret.disk.hypeman.saved_states import LARGEST_SEARCHED, disks_named_in
 from hmret.disk.scans.references import (
@@ -20,7 +19,8 @@ from hmret.disk.scans.references import (
     read_reference_files,
 )
 from hmret.model.images import Reference
-from memory_filesystem import Call
+from support.builders import DATA, FakeClock, digest, make_guest, make_snapshot
+from support.memory_filesystem import Call
 
 ALPINE = "docker.io/library/alpine"
 A, B = digest("a1"), digest("b2")

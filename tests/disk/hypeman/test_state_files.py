@@ -9,7 +9,6 @@ from functools import partial
 
 import pytest
 
-from builders import DATA, START_NS, FakeClock, digest, make_state
 from disk.hosts import Host
 from hmret.disk.folders import let_go, opened
 from hmret.disk.hypeman.documents import encode_state
@@ -22,6 +21,7 @@ from hmret.disk.hypeman.retention_states.scanning import (
 )
 from hmret.disk.hypeman.retention_states.writing import clear_state, write_states
 from hmret.disk.layout import RETENTION
+from support.builders import DATA, START_NS, FakeClock, digest, make_state
 from support.folders_ahead import scanned_both_ways
 
 ALPINE = "docker.io/library/alpine"

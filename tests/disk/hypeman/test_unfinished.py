@@ -5,7 +5,6 @@ from collections.abc import Mapping
 
 import pytest
 
-from builders import DATA, FakeClock, digest
 from disk.hosts import Host
 from hmret.disk.folders import opened
 from hmret.disk.hypeman.images import FolderScan
@@ -13,6 +12,7 @@ from hmret.disk.hypeman.rows import Rows
 from hmret.disk.hypeman.unfinished import Unfinished, look_at_unfinished
 from hmret.disk.layout import hex_of
 from hmret.model.times import SECOND
+from support.builders import DATA, FakeClock, digest
 from support.content_files import content_of, put_content, put_legacy, put_link, scan_all
 
 ALPINE, MIRROR = "docker.io/library/alpine", "ghcr.io/mirror/alpine"

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from builders import digest
 from hmret.disk.filesystem import POSIX
 from hmret.disk.hypeman.folder_contents import Contents, look_inside
 from hmret.disk.kernel.barriers import find_barrier
 from hmret.disk.layout import hex_of
+from support.builders import digest
 from support.children import run_program
 
 HEX = hex_of(digest("a"))

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from builders import DATA
 from disk.hosts import Host
 from hmret.disk.layout import OWN
 from hmret.disk.records.journal import JOURNAL, append_to_journal
+from support.builders import DATA
 
 PATH = f"{OWN}/{JOURNAL}"
 LINE_BYTES = 8

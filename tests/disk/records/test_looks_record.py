@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from builders import DATA, data_fd_of, make_image, make_state
 from hmret.disk.filesystem import POSIX
 from hmret.disk.folders import opened
 from hmret.disk.kernel import clock as clocks
@@ -17,7 +16,8 @@ from hmret.model.clock.clock_guard import ClockReading, ClockRecord
 from hmret.model.clock.looks import Look, LooksRecord
 from hmret.model.clock.unwatched import Gaps
 from hmret.model.times import SECOND
-from memory_filesystem import MemoryFilesystem
+from support.builders import DATA, data_fd_of, make_image, make_state
+from support.memory_filesystem import MemoryFilesystem
 
 ALPINE = "docker.io/library/alpine"
 READING = ClockReading("boot", 1, 2, synchronised=False, monotonic_ns=3)

@@ -8,7 +8,6 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from builders import DATA, START, START_NS, digest
 from disk.hosts import Host
 from hmret.disk.hypeman.documents import UnreadableError
 from hmret.disk.layout import OWN
@@ -23,6 +22,7 @@ from hmret.disk.records.engine import (
 from hmret.model.clock.clock_guard import ClockRecord
 from hmret.model.images import Remembered
 from hmret.model.records.leases import LeaseRecord
+from support.builders import DATA, START, START_NS, digest
 
 ALPINE = "docker.io/library/alpine"
 CORRUPT = [b"", b"{", b"5", b'[{"source": 5}]', b"\xff", b"[" * 100_000]

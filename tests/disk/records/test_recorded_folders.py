@@ -4,11 +4,11 @@ import errno
 
 import pytest
 
-from builders import DATA
 from disk.hosts import Host
 from hmret.disk.layout import OWN
 from hmret.disk.records.folders import load_folders, look_at_cache, printable_name, save_folders
 from hmret.model.records.folders import FolderMark, FolderOnRecord, FolderSeen
+from support.builders import DATA
 
 RECORD = {
     "guests": FolderOnRecord("boot", FolderMark(2**63 + 1, 7, 123), frozenset(("vm-1", "vm-2"))),

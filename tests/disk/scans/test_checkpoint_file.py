@@ -8,11 +8,11 @@ from zlib import crc32
 
 import pytest
 
-from builders import DATA
 from disk.hosts import Host
 from hmret.disk.layout import OWN
 from hmret.disk.scans.checkpoint_file import load_snapshot, save_snapshot
-from memory_filesystem import Call
+from support.builders import DATA
+from support.memory_filesystem import Call
 
 NAME = "some.snapshot"
 PATH = f"{OWN}/{NAME}"

@@ -7,12 +7,12 @@ from zlib import crc32
 import attrs
 import pytest
 
-from builders import DATA
 from hmret.disk.fingerprints import Fingerprint
 from hmret.disk.layout import OWN
 from hmret.disk.scans.checkpoints import CacheRecord
 from hmret.disk.scans.folder_cache import FolderCache
-from memory_filesystem import MemoryFilesystem
+from support.builders import DATA
+from support.memory_filesystem import MemoryFilesystem
 
 PATH = f"{DATA}/{OWN}/names.snapshot"
 SIGNATURE = (1, 2, 3, 4, 5)

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 import attrs
 import pytest
 
-from builders import DATA, FakeClock
 from hmret.disk.fingerprints import Fingerprint, stable_fingerprint
 from hmret.disk.scans.folder_cache import FolderCache
 from hmret.disk.scans.image_folders import ImageFolders
 from hmret.model.times import SECOND
-from memory_filesystem import MemoryFilesystem
+from support.builders import DATA, FakeClock
+from support.memory_filesystem import MemoryFilesystem
 
 HOUR_NS = 3600 * SECOND
 

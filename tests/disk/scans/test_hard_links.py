@@ -8,7 +8,6 @@ import attrs
 import msgspec
 import pytest
 
-from builders import digest
 from disk.hosts import Host
 from hmret.disk.folders import opened
 from hmret.disk.hypeman.content import is_part, part_of
@@ -17,6 +16,7 @@ from hmret.disk.hypeman.scan import look_at_image
 from hmret.disk.layout import hex_of
 from hmret.disk.scans.hard_links import HardLinks
 from hmret.model.images import Image, Repository
+from support.builders import digest
 from support.content_files import content_of, put_content, put_legacy, scan_all
 
 ALPINE, MIRROR = "docker.io/library/alpine", "ghcr.io/mirror/alpine"

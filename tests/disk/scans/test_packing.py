@@ -9,7 +9,6 @@ from datetime import datetime, timedelta, timezone
 import msgspec
 import pytest
 
-from builders import START, START_NS, FakeClock, digest, make_image, make_state
 from disk.hosts import Host
 from hmret.disk.folders import opened, step_into
 from hmret.disk.folders_ahead import FolderAhead
@@ -31,6 +30,7 @@ from hmret.disk.scans.packing import (
 from hmret.disk.scans.references import ReferenceFile
 from hmret.model.images import Image, Reference, Repository, SharedDisk
 from hmret.model.times import SECOND
+from support.builders import START, START_NS, FakeClock, digest, make_image, make_state
 
 ALPINE = "docker.io/library/alpine"
 A, B = digest("a"), digest("b")

@@ -11,7 +11,6 @@ from pathlib import Path
 import attrs
 import pytest
 
-from builders import DATA, FakeClock, make_guest, make_snapshot
 from disk.hosts import Host
 from hmret.disk.scans.references import (
     NOTHING_KNOWN,
@@ -22,6 +21,7 @@ from hmret.disk.scans.references import (
     read_reference_files,
 )
 from hmret.model.images import Reference
+from support.builders import DATA, FakeClock, make_guest, make_snapshot
 
 ALPINE = "docker.io/library/alpine"
 GUEST = "guests/vm/metadata.json"

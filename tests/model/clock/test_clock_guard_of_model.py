@@ -3,9 +3,9 @@
 import attrs
 import pytest
 
-from builders import START_NS
 from hmret.model.clock.clock_guard import ClockReading, ClockRecord, watch_clock
 from hmret.model.times import SECOND
+from support.builders import START_NS
 
 MINUTE = 60 * SECOND
 HOUR = 3600 * SECOND

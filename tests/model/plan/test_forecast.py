@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from builders import digest
 from hmret.model.images import Cause, Inventory, Key, SharedDisk, Suspension
 from hmret.model.plan.decide import plan
 from hmret.model.plan.forecast import DAYS, HORIZONS, Due, Holding, Outlook, summarize
@@ -29,6 +28,7 @@ from model.inventories import (
     make_repository,
     make_rule,
 )
+from support.builders import digest
 
 DAY_NS = 86_400 * SECOND
 HOUR_NS = 3600 * SECOND

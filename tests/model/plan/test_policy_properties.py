@@ -6,7 +6,6 @@ from datetime import timedelta
 import attrs
 from hypothesis import given, settings, strategies as st
 
-from builders import digest
 from hmret.model.images import Cause, DiskUsage, Image, Inventory, Repository, SharedDisk, Suspension
 from hmret.model.plan.decide import plan
 from hmret.model.plan.plan import Plan
@@ -17,6 +16,7 @@ from hmret.model.policy.patterns import compile_patterns
 from hmret.model.policy.window import DeletionWindow
 from hmret.model.verdicts import ACTIONS, Action, Reason
 from model.inventories import DUE_NS, NOW, NOW_NS, WINDOW_NS, guest
+from support.builders import digest
 
 HOUR = 3600 * 10**9
 NAMES = ("docker.io/library/alpine", "ghcr.io/kernel/x", "localhost/dev")

@@ -10,18 +10,6 @@ from contextlib import suppress
 import msgspec
 import pytest
 
-from builders import (
-    DATA,
-    START_NS,
-    GatedThreads,
-    data_fd_of,
-    digest,
-    has_image,
-    make_image,
-    make_state,
-    set_tag,
-    state_of,
-)
 from disk.hosts import Host, open_host
 from hmret.actors.deleter import Deleter
 from hmret.disk.deletion.outcomes import Retired
@@ -44,10 +32,22 @@ from hmret.disk.hypeman.scan import scan_folder
 from hmret.disk.layout import HIDDEN_METADATA, IMAGES, METADATA, OWN, RETENTION, TRASH
 from hmret.model.deletion import Deletion, Failed, Recheck
 from hmret.model.times import format_time
-from memory_filesystem import Call, MemoryFilesystem, Tree
 from support.bounds import bound
+from support.builders import (
+    DATA,
+    START_NS,
+    GatedThreads,
+    data_fd_of,
+    digest,
+    has_image,
+    make_image,
+    make_state,
+    set_tag,
+    state_of,
+)
 from support.crashes import cut_at, cut_everywhere, failed_everywhere, started
 from support.deletions import deletion
+from support.memory_filesystem import Call, MemoryFilesystem, Tree
 
 ALPINE = "docker.io/library/alpine"
 OTHER = "quay.io/other/thing"

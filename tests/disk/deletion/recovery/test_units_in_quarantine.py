@@ -7,7 +7,6 @@ from contextlib import suppress
 
 import pytest
 
-from builders import START_NS, data_fd_of, digest, state_of
 from hmret.disk.deletion.outcomes import Retired
 from hmret.disk.deletion.putting_back import bring_back as put_back_if_free
 from hmret.disk.deletion.recovery.quarantine import hold, load_held, release
@@ -18,8 +17,9 @@ from hmret.disk.deletion.trash.intent_files import drop_intents
 from hmret.disk.folders import let_go
 from hmret.model.deletion import Recheck
 from hmret.model.times import format_time
-from memory_filesystem import MemoryFilesystem, Tree
+from support.builders import START_NS, data_fd_of, digest, state_of
 from support.crashes import cut_at, cut_everywhere, failed_everywhere, started
+from support.memory_filesystem import MemoryFilesystem, Tree
 from support.shared_unit import (
     ALPINE,
     DISKS,

@@ -4,11 +4,11 @@ import errno
 
 import pytest
 
-from builders import START_NS
 from disk.hosts import Host
 from hmret.disk.deletion.tags.tag_folders import remove_empty_tag_folders
 from hmret.disk.layout import IMAGES, REPOSITORIES
 from hmret.model.times import SECOND
+from support.builders import START_NS
 
 ALPINE = f"{REPOSITORIES}/docker.io/library/alpine"
 TEN_MINUTES_NS = 600 * SECOND

@@ -6,15 +6,15 @@ import random
 
 import pytest
 
-from builders import DATA, FakeClock, digest
 from disk.hosts import Host
 from hmret.disk.deletion.tags.tag_view import Linkers, TagView, staged_in
 from hmret.disk.folders import opened
 from hmret.disk.hypeman.scan import FolderScan
 from hmret.disk.layout import REPOSITORIES
 from hmret.model.times import SECOND
-from memory_filesystem import Call
+from support.builders import DATA, FakeClock, digest
 from support.content_files import put_link, scan_all
+from support.memory_filesystem import Call
 
 ALPINE, MIRROR, KERNEL = "docker.io/library/alpine", "ghcr.io/mirror/alpine", "ghcr.io/kernel/x"
 A, B = digest("a"), digest("b")

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 import attrs
 import pytest
 
-from builders import DATA, digest
 from disk.hosts import Host
 from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.tags.links import (
@@ -23,9 +22,10 @@ from hmret.disk.deletion.trash.intent_files import open_trash
 from hmret.disk.deletion.trash.intents import Copy, Intent, Link
 from hmret.disk.folders import opened
 from hmret.disk.hypeman.links import Layout, tag_folder
-from memory_filesystem import Call
+from support.builders import DATA, digest
 from support.content_files import put_link
 from support.deletions import intent
+from support.memory_filesystem import Call
 
 ALPINE, MIRROR = "docker.io/library/alpine", "ghcr.io/mirror/alpine"
 A, B = digest("a"), digest("b")

@@ -2,13 +2,13 @@
 
 import pytest
 
-from builders import DATA, START_NS, digest
 from hmret.disk.deletion.trash.intent_files import drop_intents, read_intents, write_intents
 from hmret.disk.deletion.trash.past_deletions import deleted_lately, forget_deleted
 from hmret.disk.layout import DELETED, OWN, TRASH
 from hmret.model.times import SECOND
-from memory_filesystem import MemoryFilesystem
+from support.builders import DATA, START_NS, digest
 from support.deletions import intent
+from support.memory_filesystem import MemoryFilesystem
 
 TOKEN = "0123456789abcdef"
 FILED = f"{DATA}/{OWN}/{DELETED}"

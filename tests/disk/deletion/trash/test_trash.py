@@ -6,7 +6,6 @@ import os
 
 import pytest
 
-from builders import DATA, digest, free
 from disk.hosts import Host
 from hmret.disk.deletion.trash.erasing import erase
 from hmret.disk.deletion.trash.intent_files import (
@@ -20,6 +19,7 @@ from hmret.disk.deletion.trash.intent_files import (
 from hmret.disk.deletion.trash.intents import Intent, Link, TrashEntry, entries_of, entry_in_trash
 from hmret.disk.hypeman.links import Layout
 from hmret.disk.layout import CONTENT, METADATA, OWN, TRASH
+from support.builders import DATA, digest, free
 from support.deletions import intent
 
 ALPINE = "docker.io/library/alpine"

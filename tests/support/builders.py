@@ -26,8 +26,8 @@ from hmret.model.errors import EngineClosedError
 from hmret.model.images import Key
 from hmret.model.policy.config import AutoDelete, RetentionConfig
 from hmret.model.times import SECOND, datetime_of, format_time, timedelta_nanoseconds
-from memory_filesystem import Call, MemoryFilesystem
 from support.called import name_of
+from support.memory_filesystem import Call, MemoryFilesystem
 from support.patience import PATIENCE, patiently
 
 __all__ = [
