@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from systemd.root import ENVIRONMENT, ROOT, Skipped
@@ -50,7 +50,7 @@ class Machine:
 
     def start(self, line: str) -> "subprocess.Popen[str]":
         """Start a line of shell in it, and do not wait for its end."""
-        return subprocess.Popen([*self._enter, "/bin/sh", "-c", line], text=True)
+        return subprocess.Popen([*self._enter, "/bin/sh", "-c", line], stdout=subprocess.DEVNULL, text=True)
 
     def wait_until(self, is_so: Callable[[], bool], what: str) -> None:
         """Wait until something is so."""
@@ -238,8 +238,9 @@ def _leader_of(process: "subprocess.Popen[bytes]") -> int | None:
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     ends = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < ends and process.poll() is None:
-        for child in children.read_text().split():
-            if Path(f"/proc/{child}/comm").read_text().strip() == "systemd":
-                return int(child)
+        with suppress(OSError):  # what has ended meanwhile
+            for child in children.read_text().split():
+                if Path(f"/proc/{child}/comm").read_text().strip() == "systemd":
+                    return int(child)
         time.sleep(0.1)
     return None

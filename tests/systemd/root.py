@@ -61,7 +61,9 @@ def make_root() -> None:
         try:
             run("debootstrap", "--variant=minbase", f"--include={_PACKAGES}", "bookworm", str(ROOT), _MIRROR)
         except AssertionError as error:
-            raise Skipped(f"no root can be made from {_MIRROR}: {str(error)[-300:]}") from None
+            raise Skipped(
+                f"no root can be made from {_MIRROR}: {str(error).strip().splitlines()[-1]}"
+            ) from None
         _COMPLETE.write_text(_PACKAGES)
     for name in ("etc/resolv.conf", "etc/ssl/certs/ca-certificates.crt"):
         shutil.copyfile(f"/{name}", ROOT / name)
