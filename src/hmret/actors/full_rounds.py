@@ -13,6 +13,10 @@ from contextlib import contextmanager
 
 __all__ = ["FullRounds"]
 
+_FROZEN_ON_PURPOSE = 2000
+"""A process that freezes objects has more of them than this; Python 3.12 itself sets some hundred immortal objects
+aside at each full round.
+"""
 _LONGEST_SECONDS = 60.0
 """For how long garbage of the embedding process may stay uncollected because of bulk work."""
 
@@ -37,7 +41,7 @@ class FullRounds:
         """Put full rounds off while the block runs."""
         with self._lock:
             self._running += 1
-            if self._running == 1 and gc.isenabled() and not gc.get_freeze_count():
+            if self._running == 1 and gc.isenabled() and gc.get_freeze_count() < _FROZEN_ON_PURPOSE:
                 self._until = time.monotonic() + _LONGEST_SECONDS
                 gc.freeze()
         try:
