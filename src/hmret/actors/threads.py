@@ -14,6 +14,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from hmret.actors.full_rounds import FullRounds
+from hmret.disk.filesystem import NATIVE
 from hmret.model.thread_refusal import NO_THREAD, is_thread_refusal
 
 __all__ = ["Threads", "Throttle", "WorkerThreads", "voluntary_switches"]
@@ -25,8 +26,8 @@ Ts = TypeVarTuple("Ts")
 # `mark_used` overtake a long batch, and let bytes be freed concurrently.
 _THREADS = 8
 # One is in a system call while the other has the interpreter; more of them help only if reads block on the
-# disk.
-_LANES = 2
+# disk. Without the native core each call is so short that two would mostly hand the interpreter to each other.
+_LANES = 2 if NATIVE else 1
 _COLD_LANES = 8
 
 # How long a thread may keep the interpreter from others during bulk work, in seconds; Python's default is ten
