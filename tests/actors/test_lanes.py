@@ -15,6 +15,7 @@ import hmret
 from hmret.actors import lanes as lanes_module
 from hmret.actors.lanes import Lanes
 from hmret.actors.threads import Throttle, WorkerThreads, voluntary_switches
+from hmret.disk.filesystem import NATIVE
 from support.builders import GatedThreads, make_config, make_guest, make_image
 from support.patience import PATIENCE, patiently
 
@@ -55,8 +56,12 @@ async def test_two_read_at_the_same_time() -> None:
         meeting.wait(PATIENCE)  # broken, and so an error, where nobody else comes
         return taken
 
-    await Lanes(WorkerThreads(), heap.take, look, heap.put).run()
+    await Lanes(WorkerThreads(lanes=2), heap.take, look, heap.put).run()
     assert heap.found == [1, 1, 1, 1]
+
+
+def test_without_the_native_core_one_thread_reads() -> None:
+    assert WorkerThreads().lanes == (2 if NATIVE else 1)
 
 
 async def test_where_the_disk_has_to_be_waited_for_more_read_at_a_time(
@@ -107,7 +112,7 @@ async def test_a_look_that_fails_is_raised_as_it_is_and_nobody_waits_for_ever() 
         raise OSError(5, f"cannot read {taken}")
 
     with pytest.raises(OSError, match="cannot read"):
-        await Lanes(WorkerThreads(), heap.take, look, heap.put).run()
+        await Lanes(WorkerThreads(lanes=2), heap.take, look, heap.put).run()
 
 
 async def test_one_that_is_cancelled_waits_for_what_is_being_read() -> None:

@@ -163,7 +163,7 @@ class Threads(Protocol):
 class WorkerThreads:
     """Runs functions in worker threads."""
 
-    def __init__(self, limit: int = _THREADS) -> None:
+    def __init__(self, limit: int = _THREADS, *, lanes: int = _LANES) -> None:
         self._limit = limit
         self.pause = Throttle()
         self.urgent = self.pause.urgent
@@ -171,7 +171,7 @@ class WorkerThreads:
         self._limiter: anyio.CapacityLimiter | None = None
         self._alone: anyio.CapacityLimiter | None = None
         self._readers: anyio.CapacityLimiter | None = None
-        self.lanes = _LANES
+        self.lanes = lanes
         self.lanes_of_a_cold_disk = _COLD_LANES
 
     async def run(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
