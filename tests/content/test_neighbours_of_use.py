@@ -1,5 +1,6 @@
 """More that refers to an image, in more ways, and what each of them keeps."""
 
+import errno
 from collections.abc import Iterable
 from datetime import timedelta
 
@@ -359,10 +360,10 @@ async def test_mark_used_under_an_owner_that_is_untied_meanwhile_clears_the_time
 
 
 @pytest.mark.parametrize(
-    ("name", "waits"), [(f"{A}:1", False), (f"{A}@{D}", False), (f"{NOBODY}@{D}", True), (f"{C}:1", True)]
+    ("name", "owns"), [(f"{A}:1", True), (f"{A}@{D}", True), (f"{NOBODY}@{D}", False), (f"{C}:1", False)]
 )
-async def test_before_the_first_scan_only_a_use_under_a_name_that_owns_nothing_waits_for_one(
-    host: Host, name: str, waits: bool
+async def test_before_the_first_scan_a_use_under_a_name_that_owns_nothing_clears_every_timer_without_a_scan(
+    host: Host, name: str, owns: bool
 ) -> None:
     timers = make_shared(host)
     host.legacy_link(C, "1", "d")
@@ -371,9 +372,37 @@ async def test_before_the_first_scan_only_a_use_under_a_name_that_owns_nothing_w
         disk_of(host).before = lambda call: listed.append(call.path) if call.name == "scandir" else None
         assert (await retention.mark_used(name)).cleared
         disk_of(host).before = None
-    assert (f"{DATA}/images/repositories" in listed) == waits
-    assert [host.exists(timer) for timer in timers] == [False, not waits]
+    assert f"{DATA}/images/repositories" not in listed
+    assert [host.exists(timer) for timer in timers] == [False, owns]
     assert (await host.sweep()).deleted == []
+
+
+async def test_before_the_first_scan_a_use_waits_for_it_where_timers_cannot_be_listed(
+    host: Host, filesystem: MemoryFilesystem
+) -> None:
+    timers = make_shared(host)
+    host.content("e")
+    host.link(C, "1", "e")
+    host.state(C, "e")
+    filesystem.deny(f"{DATA}/system/image-retention/{C}", errno.EACCES)
+    async with host.opened() as retention:
+        assert (await retention.mark_used(f"{NOBODY}@{D}")).cleared
+    assert [host.exists(timer) for timer in timers] == [False, False]
+
+
+async def test_before_the_first_scan_timers_are_listed_once_however_many_are_used(host: Host) -> None:
+    make_shared(host)
+    host.content("e")
+    host.link(B, "2", "e")
+    timer = host.state(B, "e")
+    listed: list[str] = []
+    async with host.opened() as retention:
+        await retention.mark_used(f"{NOBODY}@{D}")
+        disk_of(host).before = lambda call: listed.append(call.path) if call.name == "scandir" else None
+        assert (await retention.mark_used(f"{NOBODY}@{E}")).cleared
+        disk_of(host).before = None
+    assert not any("image-retention" in path for path in listed)
+    assert not host.exists(timer)
 
 
 @pytest.mark.parametrize("name", [":1", f"@{D}"])

@@ -145,6 +145,12 @@ CONTENT_MUTATIONS = (
         CONTENT,
     ),
     edit(
+        "take timers that cannot be listed for none",
+        "early-use-clears-every-timer",
+        Swap("return None", "return TimerIndex((), ())"),
+        ("tests/content/test_neighbours_of_use.py",),
+    ),
+    edit(
         "leave timers that were started since the last look to who may come to own the content",
         "fresh-timers-cleared-too",
         Swap(", *started", ""),

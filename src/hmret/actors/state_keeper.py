@@ -11,6 +11,7 @@ from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders_ahead import FolderAhead
 from hmret.disk.hypeman.lookup import find_image, has_tag_to
 from hmret.disk.hypeman.retention_states.scanning import StateFolder, remove_strays, scan_states
+from hmret.disk.hypeman.retention_states.timer_index import TimerIndex
 from hmret.disk.hypeman.retention_states.writing import clear_state, write_states
 from hmret.disk.hypeman.scan import OddTagError, resolve_tag
 from hmret.disk.image_claim import UNCONTESTED, Claim
@@ -64,7 +65,7 @@ class Confirmed:
     fault: StateFault | None = None
     """Why its timer could not be cleared."""
     needs_owners: bool = False
-    """Whether it is content of other owners that are not known yet, so that only its own timer was cleared."""
+    """Whether it is content of owners that are unknown until a scan, so that only its own timer was cleared."""
 
 
 class _NotClearedError(Exception):
@@ -97,6 +98,8 @@ class StateKeeper(TreeActor[StateFolder, StatesLoaded]):
             share=self._share,
         )
         self._cache = self._tree.cache
+        self._early_timers: TimerIndex | None = None
+        """Where timers are, by names alone; made for a use that comes before the first scan has ended."""
 
     async def load(self, repositories: Mapping[str, Repository] | None = None) -> StatesLoaded:
         """Read all states; with `repositories`, keys reuse the string objects that name the images in them."""
@@ -118,7 +121,8 @@ class StateKeeper(TreeActor[StateFolder, StatesLoaded]):
             tag: the tag by which it was found; None: it was found by digest.
             owners: the repositories known to own its content. If the repository of `key` is not among them,
                 their timers are cleared too, since these decide when the content is deleted. None: nothing
-                has been scanned yet; the answer says whether a scan is needed.
+                has been scanned yet; then every timer of that digest is cleared, whosever it is, and the answer
+                says that a scan is needed if the timers could not be listed.
         """
         return await self._ask(self._threads.run, self._confirm, key, tag, owners)
 
@@ -211,10 +215,10 @@ class StateKeeper(TreeActor[StateFolder, StatesLoaded]):
                 # guard(use-clears-every-timer): Content that is marked used is used for all its owners; a
                 # timer left running would make it due for one of them.
                 if image.is_content and not self._is_owner(images_fd, key, tag, owners):
-                    if owners is None:
+                    with_timer = self._with_timer(digest, owners)
+                    if with_timer is None:
                         return Confirmed(is_named=True, image=image, cleared=cleared, needs_owners=True)
-                    others = {*owners, *self._with_timer(digest)} - {repository}
-                    for owner in sorted(others):
+                    for owner in sorted({*(owners or ()), *with_timer} - {repository}):
                         cleared |= self._clear_own((owner, digest))
         except (FileNotFoundError, NotADirectoryError):
             return Confirmed(is_named=tag is None)
@@ -249,17 +253,37 @@ class StateKeeper(TreeActor[StateFolder, StatesLoaded]):
         # a use would leave the real owners' timers running.
         return has_tag_to(self._filesystem, images_fd, repository, digest)
 
-    def _with_timer(self, digest: str) -> list[str]:
+    def _with_timer(self, digest: str, owners: tuple[str, ...] | None) -> list[str] | None:
         """List the repositories in which a digest has a timer, from the last scan and from timers started since.
 
-        They may own its content now, or later.
+        They may own its content now, or later. Before the first scan they are listed by name; None: they cannot
+        be.
         """
-        last = self._tree.last
-        known = {} if last is None else last.states.by_repository
-        started = (repository for keys in self._started for repository, other in keys if other == digest)
+        started = [repository for keys in self._started for repository, other in keys if other == digest]
+        if owners is None:
+            early = self._early()
+            if early is None:
+                return None
+            known = early.repositories_of(digest)
+        else:
+            last = self._tree.last
+            timers_in = {} if last is None else last.states.by_repository
+            known = (repository for repository, timers in timers_in.items() if digest in timers)
         # guard(fresh-timers-cleared-too): A timer started since the last scan counts too; left running, it
         # would delete content that has just been used.
-        return [*(repository for repository, timers in known.items() if digest in timers), *started]
+        return [*known, *started]
+
+    def _early(self) -> TimerIndex | None:
+        """List all timers by name, once; None: one of their folders cannot be listed."""
+        if self._early_timers is None:
+            try:
+                self._early_timers = TimerIndex.build(self._filesystem, self._data_fd, self._threads.pause)
+            except OSError:
+                # guard(early-use-clears-every-timer): Before the first scan any repository may own the content,
+                # so every timer of its digest is cleared; where one may be missed, the caller waits for the
+                # scan.
+                return None
+        return self._early_timers
 
     def _resolve(self, images_fd: int, repository: str, tag: str) -> str | None:
         try:
