@@ -38,6 +38,12 @@ class Reason(enum.StrEnum):
     BACKOFF = "backoff"
     BRAKE = "brake"
     OUTSIDE_WINDOW = "outside_window"
+    DUPLICATE_HOST = "duplicate_host"
+    FLEET_UNREACHABLE = "fleet_unreachable"
+    FLEET_PAUSED = "fleet_paused"
+    LAST_COPY = "last_copy"
+    USED_IN_FLEET = "used_in_fleet"
+    FLEET_BRAKE = "fleet_brake"
     DEFERRED = "deferred"
     OPEN = "open"
     EXPIRED = "expired"
@@ -63,6 +69,12 @@ ACTIONS = {
     Reason.BACKOFF: Action.NONE,
     Reason.BRAKE: Action.NONE,
     Reason.OUTSIDE_WINDOW: Action.NONE,
+    Reason.DUPLICATE_HOST: Action.NONE,
+    Reason.FLEET_UNREACHABLE: Action.NONE,
+    Reason.FLEET_PAUSED: Action.NONE,
+    Reason.LAST_COPY: Action.NONE,
+    Reason.USED_IN_FLEET: Action.NONE,
+    Reason.FLEET_BRAKE: Action.NONE,
     Reason.DEFERRED: Action.NONE,
     Reason.EXPIRED: Action.DELETE,
     Reason.DISK_PRESSURE: Action.DELETE,

@@ -19,6 +19,14 @@ from hmret.model.verdicts import Reason, Verdict
 
 __all__ = ["explain"]
 
+_UNTIL = {
+    Reason.NEWLY_UNUSED: "the next sweep will start its timer; it will be deleted a full window after that",
+    Reason.DEFERRED: "one of the next sweeps will delete it",
+    Reason.OUTSIDE_WINDOW: "the first sweep within these hours will delete it",
+    Reason.FLEET_BRAKE: "a sweep will delete it once this host has a deletion token",
+}
+"""What happens to an image that only this keeps."""
+
 
 def explain(image: Named, /, *, common: Common = DEFAULTS) -> int:
     """Explain why an image is kept or deleted."""
@@ -90,10 +98,6 @@ def _foretell(verdict: Verdict) -> str:
             return "the next sweep will delete it"
         case (Reason.RETENTION_WINDOW,):
             return f"the first sweep after {format_when(verdict.expires_at_ns)} will delete it"
-        case (Reason.NEWLY_UNUSED,):
-            return "the next sweep will start its timer; it will be deleted a full window after that"
-        case (Reason.DEFERRED,):
-            return "one of the next sweeps will delete it"
-        case (Reason.OUTSIDE_WINDOW,):
-            return "the first sweep within these hours will delete it"
+        case (only,) if only in _UNTIL:
+            return _UNTIL[only]
     return "it is kept as long as any of this applies"

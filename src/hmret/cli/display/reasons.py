@@ -13,8 +13,17 @@ from hmret.model.verdicts import Reason, Verdict
 
 __all__ = ["describe_reason"]
 
+_BY_THE_FLEET = {
+    Reason.DUPLICATE_HOST: "another host that runs on a copy of this data directory is in the fleet in this one's place",
+    Reason.FLEET_UNREACHABLE: "this host has no session with the etcd of its fleet, so nothing goes",
+    Reason.FLEET_PAUSED: "deletions are paused in the whole fleet; to go on: hmret fleet resume",
+    Reason.LAST_COPY: "too few other live hosts of the fleet have a copy: min_copies of hmret.fleet or of the fleet",
+    Reason.USED_IN_FLEET: "used in the fleet within hmret.fleet.hot_for, so hmret.fleet.hot_copies of it are to stay",
+    Reason.FLEET_BRAKE: "no deletion token of the fleet is free for this host; it will be deleted once it has one",
+}
 
-def describe_reason(  # noqa: C901, PLR0912 - one case for each reason
+
+def describe_reason(  # noqa: C901, PLR0912, PLR0915 - one case for each reason
     blocker: Reason,
     verdict: Verdict,
     suspended: Sequence[str],
@@ -64,6 +73,15 @@ def describe_reason(  # noqa: C901, PLR0912 - one case for each reason
         case Reason.OUTSIDE_WINDOW:
             window = config.window
             yield f"outside the hours of hmret.window: {', '.join(window.hours)} {window.time_zone}"
+        case (
+            Reason.DUPLICATE_HOST
+            | Reason.FLEET_UNREACHABLE
+            | Reason.FLEET_PAUSED
+            | Reason.LAST_COPY
+            | Reason.USED_IN_FLEET
+            | Reason.FLEET_BRAKE
+        ):
+            yield _BY_THE_FLEET[blocker]
         case Reason.DEFERRED:
             yield (
                 f"deferred: more images are due than hmret.max_deletes_per_sweep, {config.max_deletes_per_sweep}, or "
