@@ -277,7 +277,7 @@ class StateKeeper(TreeActor[StateFolder, StatesLoaded]):
         """List all timers by name, once; None: one of their folders cannot be listed."""
         if self._early_timers is None:
             try:
-                self._early_timers = TimerIndex.build(self._filesystem, self._data_fd, self._threads.pause)
+                self._early_timers = TimerIndex.build(self._filesystem, self._data_fd)
             except OSError:
                 # guard(early-use-clears-every-timer): Before the first scan any repository may own the content,
                 # so every timer of its digest is cleared; where one may be missed, the caller waits for the

@@ -2,14 +2,14 @@
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import attrs
 
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import open_data_folder, open_folder, opened
 from hmret.disk.hypeman.retention_states.scanning import STATE_SUFFIX
-from hmret.disk.layout import HEX_DIGITS, RETENTION, are_digests, hex_of
+from hmret.disk.layout import RETENTION, are_digests, hex_of
 from hmret.model.values import frozen
 
 __all__ = ["TimerIndex"]
@@ -17,6 +17,9 @@ __all__ = ["TimerIndex"]
 # An entry is the first digits of a digest, followed by the number of its folder.
 _DIGITS = 10
 _FOLDER_BITS = 24
+# A client waits, and each call has to get the interpreter's lock back, so there are few calls.
+_FOLDERS = 256
+_MOST_LINKS = 64
 
 
 @frozen(eq=False)
@@ -31,10 +34,10 @@ class TimerIndex:
     _entries: "array[int]" = attrs.field(repr=False)
 
     @classmethod
-    def build(
-        cls, filesystem: Filesystem, data_fd: int, pause: Callable[[], None] = lambda: None
-    ) -> "TimerIndex":
+    def build(cls, filesystem: Filesystem, data_fd: int) -> "TimerIndex":
         """List all folders of states.
+
+        It does not rest in between, as bulk work in threads does: a client is waiting to start a VM.
 
         Raises:
             OSError: one of them could not be listed, so that timers in it would be missed.
@@ -45,13 +48,13 @@ class TimerIndex:
             with opened(filesystem, open_data_folder(filesystem, data_fd, RETENTION)) as retention_fd:
                 waiting = [""]
                 while waiting:
-                    path = waiting.pop()
-                    subfolders, digests = _list(filesystem, retention_fd, path)
-                    waiting += subfolders
-                    if digests:
-                        entries.extend(_entry(digest, len(folders)) for digest in digests)
-                        folders.append(path)
-                    pause()
+                    paths = waiting[-_FOLDERS:]
+                    del waiting[-_FOLDERS:]
+                    for path, (subfolders, digests) in _list_all(filesystem, retention_fd, paths):
+                        waiting += [f"{path}/{name}" if path else name for name in subfolders]
+                        if digests:
+                            entries.extend(_entry(digest, len(folders)) for digest in digests)
+                            folders.append(path)
         except FileNotFoundError:
             return cls((), array("Q"))
         return cls(tuple(folders), array("Q", sorted(entries)))
@@ -69,14 +72,20 @@ def _entry(hexadecimal: str, folder: int) -> int:
     return int(hexadecimal[:_DIGITS], 16) << _FOLDER_BITS | folder
 
 
-def _list(filesystem: Filesystem, retention_fd: int, path: str) -> tuple[list[str], list[str]]:
-    """List the subfolders of a folder of states, and the digests that have a timer in it."""
-    try:
-        with opened(filesystem, open_folder(filesystem, path or ".", retention_fd)) as fd:
-            links, folders, others, _ = filesystem.list_folder(fd)
-    except (FileNotFoundError, NotADirectoryError):
-        # It was removed since its parent was listed, and with it all that it held.
-        return [], []
-    names = [name.removesuffix(STATE_SUFFIX) for name in (*links, *others) if name.endswith(STATE_SUFFIX)]
-    digests = [name for name in names if len(name) == HEX_DIGITS and are_digests([name])]
-    return [f"{path}/{name}" if path else name for name in folders], digests
+def _list_all(
+    filesystem: Filesystem, retention_fd: int, paths: list[str]
+) -> Iterator[tuple[str, tuple[list[str], list[str]]]]:
+    """List folders of states: the subfolders of each, and the digests that have a timer in it."""
+    answers = filesystem.read_folders(retention_fd, [path or "." for path in paths], "", 0, _MOST_LINKS)
+    for path, answer in zip(paths, answers, strict=True):
+        if isinstance(answer, tuple):
+            _, links, _, folders, others, _ = answer
+        else:
+            # It holds many links, or is gone with all that it held, or cannot be listed, which is an error.
+            try:
+                with opened(filesystem, open_folder(filesystem, path or ".", retention_fd)) as fd:
+                    links, folders, others, _ = filesystem.list_folder(fd)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+        names = [name.removesuffix(STATE_SUFFIX) for name in (*links, *others) if name.endswith(STATE_SUFFIX)]
+        yield path, (folders, [name for name in names if are_digests([name])])
