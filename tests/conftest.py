@@ -10,7 +10,10 @@ from hmret.engine.platform import Platform
 from support.bounds import IS_WHOLE
 from support.builders import DATA, FakeClock, GatedThreads, data_fd_of, make_surroundings
 from support.children import KEEPER, children_here, end_group, hear_interrupts
+from support.etcd import etcd, etcd_cluster, fleet_name
 from support.memory_filesystem import MemoryFilesystem
+
+__all__ = ["etcd", "etcd_cluster", "fleet_name"]
 
 # What is slow here is only the machine. An example is the same one wherever it is played.
 settings.register_profile(

@@ -25,6 +25,7 @@ __all__ = [
     "children_here",
     "end_group",
     "hear_interrupts",
+    "lasting",
     "run_program",
 ]
 
@@ -101,6 +102,20 @@ def child(command: Command, **options: Any) -> Iterator[Child]:
             KEEPER.tell("-", process.pid)
 
 
+@contextmanager
+def lasting(command: Command, **options: Any) -> Iterator[Child]:
+    """Have a process run as `child` does, which is not counted as left by the module whose tests it was started in."""
+    with child(command, **options) as process:
+        _lasting.add(process.pid)
+        try:
+            yield process
+        finally:
+            _lasting.discard(process.pid)
+
+
+_lasting: set[int] = set()
+
+
 def run_program(
     command: Command,
     *,
@@ -131,7 +146,7 @@ def end_group(group: int) -> None:
 
 
 def children_here() -> dict[int, str]:
-    """Give what this process has started that runs still, and its command; without the keeper."""
+    """Give what this process has started that runs still, and its command; without the keeper and what is lasting."""
     found = {}
     for task in Path("/proc/self/task").iterdir():
         # A thread may end meanwhile; its children are then another's. And so may a child.
@@ -140,6 +155,6 @@ def children_here() -> dict[int, str]:
                 with suppress(OSError):
                     place = Path("/proc") / number
                     is_running = place.joinpath("stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-                    if is_running and int(number) != KEEPER.number:
+                    if is_running and int(number) not in {KEEPER.number, *_lasting}:
                         found[int(number)] = place.joinpath("cmdline").read_text().replace("\0", " ").strip()
     return found

@@ -373,12 +373,11 @@ def _check_keys_written(operations: Sequence[Operation]) -> tuple[set[str], list
         if isinstance(each, Txn):
             puts_then, deletes_then = _check_keys_written(each.success)
             puts_else, deletes_else = _check_keys_written(each.failure)
-            deletes.extend(deletes_then)
             for key in puts_then:
                 put(key)
-            deletes.extend(deletes_else)
             for key in puts_else:
                 put(key, but=puts_then)
+            deletes.extend([*deletes_then, *deletes_else])
     for each in operations:
         if isinstance(each, Put):
             put(each.key)

@@ -1,0 +1,286 @@
+"""The store of a fleet, on etcd: through its JSON gateway, from any of several members.
+
+After any failure the next request goes to another member; none is preferred. A read that fails is sent to the
+others too. A write that may have been sent is never sent again: etcd may carry it out long after its client has
+given up.
+"""
+
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import TypeVar
+
+import anyio
+import httpx2
+
+from hmret.fleet import wire
+from hmret.fleet.credentials import Credentials, TlsFiles
+from hmret.fleet.failures import Failure, judge_status, malformed, no_answer, not_connected, too_large
+from hmret.fleet.newest import Newest
+from hmret.fleet.store import (
+    Health,
+    OutcomeUnknownError,
+    Range,
+    RangeResult,
+    Seen,
+    StoreRefusedError,
+    StoreUnreachableError,
+    Txn,
+    TxnResult,
+    WrongCredentialsError,
+)
+
+__all__ = ["Gateway"]
+
+T = TypeVar("T")
+
+_LARGEST_ANSWER = 32 << 20
+"""Bytes. The summaries of 1,000 hosts are some 400 kB."""
+
+_MOST_CONNECTIONS = 32
+"""A sweep releases 8 images at a time; besides these there are keepalives, reads and commands."""
+
+
+def _ignore(kind: str, outcome: str) -> None:
+    """Count nothing."""
+
+
+class Gateway:
+    """A client of one etcd cluster; satisfies `hmret.fleet.store.Store`, on asyncio and trio.
+
+    Args:
+        endpoints: URLs of members, such as `http://10.0.0.1:2379`; at least one.
+        timeout: seconds that a member has to accept a connection, and to answer.
+        tls: files for `https` endpoints.
+        user: a user of etcd; empty: none.
+        password_file: the file with its password; read again whenever a token is asked for.
+        first: which endpoint is asked first; hosts that differ in it spread over the members.
+        seen: the newest answer before a restart.
+        count: called for each request, with its kind and `ok`, `refused`, `unknown` or `unreachable`.
+
+    Raises:
+        ConfigError: the files for TLS cannot be used.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        *,
+        timeout: float = 2.0,
+        tls: TlsFiles | None = None,
+        user: str = "",
+        password_file: str = "",
+        first: int = 0,
+        seen: Seen | None = None,
+        count: Callable[[str, str], None] = _ignore,
+    ) -> None:
+        self._endpoints = tuple(endpoint.rstrip("/") for endpoint in endpoints)
+        self._next = first % len(self._endpoints)
+        self._timeout = timeout
+        self._newest = Newest(seen)
+        self._count = count
+        self._credentials = Credentials(user, password_file)
+        is_tls = any(endpoint.startswith("https") for endpoint in self._endpoints)
+        self._client = httpx2.AsyncClient(
+            verify=(tls or TlsFiles()).context() if is_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+            timeout=timeout,
+            limits=httpx2.Limits(
+                max_connections=_MOST_CONNECTIONS, max_keepalive_connections=_MOST_CONNECTIONS
+            ),
+            headers={"Accept-Encoding": "identity"},
+            follow_redirects=False,
+            trust_env=False,
+        )
+
+    @property
+    def seen(self) -> Seen | None:
+        """The newest of the answers; None: none yet."""
+        return self._newest.seen
+
+    def forget_seen(self) -> None:
+        """Believe whatever comes next."""
+        self._newest.seen = None
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def range(
+        self, key: str, range_end: str = "", *, limit: int = 0, keys_only: bool = False
+    ) -> RangeResult:
+        """Read a key or a range as of now, as `Store.range` says."""
+        document = wire.range_document(Range(key, range_end, limit, keys_only))
+        before = self.seen
+        endpoint, result = await self._read("range", "/v3/kv/range", document, wire.read_range)
+        self._newest.believe(result, before, endpoint)
+        return result
+
+    async def transact(self, txn: Txn) -> TxnResult:
+        """Carry out a transaction, as `Store.transact` says."""
+        content = wire.encode(wire.txn_document(txn))
+        before = self.seen
+        endpoint, result = await self._write(
+            "txn", "/v3/kv/txn", content, lambda found: wire.read_txn(found, txn)
+        )
+        self._newest.believe(result, before, endpoint)
+        return result
+
+    # The revision in answers about leases is that of the member that passed the request on, and may be older.
+
+    async def grant(self, seconds: int) -> int:
+        """Make a lease, as `Store.grant` says."""
+        document = {"TTL": str(seconds)}
+        _, lease = await self._read("grant", "/v3/lease/grant", document, wire.read_grant)
+        return lease
+
+    async def keep_alive(self, lease: int) -> int:
+        """Start the time of a lease again, as `Store.keep_alive` says."""
+        document = {"ID": str(lease)}
+        _, left = await self._read("keep_alive", "/v3/lease/keepalive", document, wire.read_keep_alive)
+        return left
+
+    async def revoke(self, lease: int) -> None:
+        """End a lease, as `Store.revoke` says."""
+        document = {"ID": str(lease)}
+        with suppress(_LeaseOverError):
+            await self._read("revoke", "/v3/lease/revoke", document, lambda _: None)
+
+    async def health(self) -> Health:
+        """Read how the member that answers is, as `Store.health` says."""
+        endpoint, status = await self._read("health", "/v3/maintenance/status", {}, wire.read_status)
+        _, alarms = await self._read("health", "/v3/maintenance/alarm", {"action": "GET"}, wire.read_alarms)
+        quota = status.quota_bytes
+        if quota is None:
+            found = await self._send(endpoint, "/metrics", None, "")
+            quota = None if isinstance(found, Failure) else wire.read_quota(found)
+        return Health(status.version, status.size_bytes, quota, alarms)
+
+    async def _read(
+        self, kind: str, path: str, document: Mapping[str, object], read: Callable[[bytes], T]
+    ) -> tuple[str, T]:
+        """Ask one member after the other until one gives a result; returns who did.
+
+        For what may be done twice: leases too, as one that nobody knows ends by itself.
+        """
+        content = wire.encode(document)
+        failures: list[Failure] = []
+        # A single member is asked twice: that it has closed a connection may show only when it is used.
+        for _ in range(max(2, len(self._endpoints))):
+            outcome = await self._ask(path, content, read)
+            if not isinstance(outcome, Failure):
+                self._count(kind, "ok")
+                return outcome
+            self._raise_if_refused(kind, outcome)
+            failures.append(outcome)
+        self._count(kind, "unreachable")
+        raise StoreUnreachableError(_summary(failures))
+
+    async def _write(self, kind: str, path: str, content: bytes, read: Callable[[bytes], T]) -> tuple[str, T]:
+        """Send a request once, to the first member that accepts a connection."""
+        failures: list[Failure] = []
+        for _ in self._endpoints:
+            outcome = await self._ask(path, content, read)
+            if not isinstance(outcome, Failure):
+                self._count(kind, "ok")
+                return outcome
+            self._raise_if_refused(kind, outcome)
+            if outcome.was_sent:
+                self._count(kind, "unknown")
+                raise OutcomeUnknownError(f"{outcome}; whether the change was made is not known")
+            failures.append(outcome)
+        self._count(kind, "unreachable")
+        raise StoreUnreachableError(_summary(failures))
+
+    def _raise_if_refused(self, kind: str, failure: Failure) -> None:
+        if failure.is_lease_over and kind == "revoke":
+            raise _LeaseOverError(str(failure))
+        if failure.is_denied:
+            self._count(kind, "refused")
+            raise WrongCredentialsError(str(failure))
+        if failure.is_definite:
+            self._count(kind, "refused")
+            raise StoreRefusedError(str(failure))
+
+    async def _ask(self, path: str, content: bytes, read: Callable[[bytes], T]) -> tuple[str, T] | Failure:
+        """Send a request to the member whose turn it is."""
+        turn = self._next
+        endpoint = self._endpoints[turn]
+        found = await self._send_with_token(endpoint, path, content)
+        outcome: tuple[str, T] | Failure
+        if isinstance(found, Failure):
+            outcome = found
+        else:
+            try:
+                outcome = endpoint, read(found)
+            except ValueError as error:
+                outcome = malformed(endpoint, str(error))
+        if isinstance(outcome, Failure) and not outcome.is_definite and self._next == turn:
+            self._next = (turn + 1) % len(self._endpoints)
+        return outcome
+
+    async def _send_with_token(self, endpoint: str, path: str, content: bytes) -> bytes | Failure:
+        token = await self._credentials.token(endpoint, self._send)
+        if isinstance(token, Failure):
+            return token
+        found = await self._send(endpoint, path, content, token)
+        if not isinstance(found, Failure) or not found.wants_token or not self._credentials.has_user:
+            return found
+        # The token is over, as it is after some minutes or when the member was restarted; etcd looks at it before
+        # anything else, so the request was not carried out, and sending it once more is sending it once.
+        self._credentials.forget(token)
+        token = await self._credentials.token(endpoint, self._send)
+        return token if isinstance(token, Failure) else await self._send(endpoint, path, content, token)
+
+    async def _send(self, endpoint: str, path: str, content: bytes | None, token: str) -> bytes | Failure:
+        """Send a request; returns the content of the answer."""
+        try:
+            # Each step has `timeout`; an answer that drips in has twice that for all of it.
+            with anyio.fail_after(2 * self._timeout):
+                status, found = await self._exchange(endpoint + path, content, token)
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
+            return not_connected(_shown(endpoint), _reason(error))
+        except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
+            return no_answer(_shown(endpoint), _reason(error))
+        if found is None:
+            return too_large(_shown(endpoint), _LARGEST_ANSWER)
+        failure = judge_status(
+            _shown(endpoint), status, wire.read_error(found), is_tls=endpoint.startswith("https")
+        )
+        return found if failure is None else failure
+
+    async def _exchange(self, url: str, content: bytes | None, token: str) -> tuple[int, bytes | None]:
+        headers = {"Authorization": token} if token else {}
+        if content is not None:
+            headers["Content-Type"] = "application/json"
+        method = "GET" if content is None else "POST"
+        async with self._client.stream(method, url, content=content, headers=headers) as response:
+            found = bytearray()
+            async for part in response.aiter_raw():
+                found += part
+                if len(found) > _LARGEST_ANSWER:
+                    return response.status_code, None
+            return response.status_code, bytes(found)
+
+
+class _LeaseOverError(StoreRefusedError):
+    """The lease is not there."""
+
+
+def _summary(failures: Sequence[Failure]) -> str:
+    """Name the last failure, and who else was asked."""
+    last = failures[-1]
+    others = dict.fromkeys(failure.endpoint for failure in failures if failure.endpoint != last.endpoint)
+    return f"{last}" + (f"; no answer from {', '.join(others)} either" if others else "")
+
+
+def _shown(endpoint: str) -> str:
+    """Return an endpoint without a user and a password."""
+    scheme, _, rest = endpoint.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
+def _reason(error: Exception) -> str:
+    """Return what is wrong with a connection, in one line."""
+    if isinstance(error, httpx2.TimeoutException | TimeoutError):
+        return "time-out"
+    return " ".join(str(error).split()) or type(error).__name__
