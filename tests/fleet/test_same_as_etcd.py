@@ -1,6 +1,7 @@
 """The store in memory answers the same transactions as a real etcd does, so that what is tested on it holds there."""
 
 import random
+from typing import Literal
 
 import pytest
 
@@ -28,6 +29,13 @@ from support.memory_client import Client
 from support.memory_store import MemoryStore
 
 _KEYS = tuple(f"k/{letter}" for letter in "abcdef")
+_TARGETS: tuple[Literal["VALUE", "MOD", "CREATE", "VERSION"], ...] = ("VALUE", "MOD", "CREATE", "VERSION")
+_RELATIONS: tuple[Literal["EQUAL", "GREATER", "LESS", "NOT_EQUAL"], ...] = (
+    "EQUAL",
+    "GREATER",
+    "LESS",
+    "NOT_EQUAL",
+)
 _COUNT = 20_000 if IS_WHOLE else 2_000
 
 
@@ -73,8 +81,8 @@ class _Both:
     def _compare(self) -> Compare:
         generator = self.random
         key = generator.choice(_KEYS)
-        target = generator.choice(("VALUE", "MOD", "CREATE", "VERSION"))
-        relation = generator.choice(("EQUAL", "GREATER", "LESS", "NOT_EQUAL"))
+        target = generator.choice(_TARGETS)
+        relation = generator.choice(_RELATIONS)
         if target == "VALUE":
             return Compare(key, "VALUE", relation, generator.choice("0123"))
         number = (
