@@ -8,6 +8,8 @@ HmretError
 │   └── AmbiguousImageError  a text may mean several images: the message lists them
 ├── ImageNotFoundError     the image is not in the cache, not ready or incomplete: the caller pulls it again
 ├── ImageExistsError       the image to restore is in the cache already: there is nothing to do
+├── FleetError             a fleet has not what was asked of it, or there is none of that name
+│   └── HostNotFoundError  the fleet has no such host
 ├── DataDirLockedError     another engine uses this data directory, or the same images
 └── EngineClosedError      the engine has stopped, or stopped while this call was waiting
     └── DataDirMovedError  the data directory is no longer the one that the engine opened: open it again
@@ -20,7 +22,9 @@ __all__ = [
     "DataDirLockedError",
     "DataDirMovedError",
     "EngineClosedError",
+    "FleetError",
     "HmretError",
+    "HostNotFoundError",
     "ImageExistsError",
     "ImageNotFoundError",
     "InvalidReferenceError",
@@ -57,6 +61,14 @@ class ImageNotFoundError(HmretError, LookupError):
 
 class ImageExistsError(HmretError):
     """An image is in the cache already, so the one in quarantine is not restored."""
+
+
+class FleetError(HmretError):
+    """A fleet cannot do what was asked: it has not been created, exists already, or its settings are not readable."""
+
+
+class HostNotFoundError(FleetError, LookupError):
+    """A fleet has no host of this name."""
 
 
 class DataDirLockedError(HmretError):
