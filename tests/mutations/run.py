@@ -25,6 +25,7 @@ import attrs
 from mutations.checks import MUTATIONS
 from mutations.content import CONTENT_MUTATIONS
 from mutations.deletion import DELETION_MUTATIONS
+from mutations.fleet import FLEET_MUTATIONS
 from mutations.mutation import Mutation
 from mutations.native import NATIVE_MUTATIONS
 from mutations.reading import READING_MUTATIONS
@@ -37,6 +38,7 @@ EVERY: tuple[Mutation, ...] = (
     *MUTATIONS,
     *CONTENT_MUTATIONS,
     *DELETION_MUTATIONS,
+    *FLEET_MUTATIONS,
     *NATIVE_MUTATIONS,
     *READING_MUTATIONS,
     *VOLUME_MUTATIONS,

@@ -1,0 +1,33 @@
+"""Checks that keep what a host has told the fleet on record, taken away one at a time."""
+
+from mutations.mutation import NEVER, Become, Mutation, Swap, edit
+
+__all__ = ["FLEET_MUTATIONS"]
+
+RECORD = ("tests/disk/records/test_fleet_record.py",)
+
+FLEET_MUTATIONS: tuple[Mutation, ...] = (
+    edit("forget the last mark that is done", "last-done-mark-stays", NEVER, RECORD),
+    edit(
+        "take a mark of another record for one's own",
+        "unknown-mark-is-another-record",
+        Become("if mark not in self.marks:\n    return MarkAge.CURRENT"),
+        RECORD,
+    ),
+    edit(
+        "take an old mark for the current one",
+        "old-mark-is-an-old-store",
+        Become("if False and last_done is not None and marks:\n    return MarkAge.OUTDATED"),
+        RECORD,
+    ),
+    edit("read a line that was cut off", "torn-line-is-none", Become("whole = content"), RECORD),
+    edit("believe a record that cannot be read", "unreadable-record-is-not-believed", NEVER, RECORD),
+    edit("ask etcd before the record is durable", "record-is-synced-before-requests", Become("pass"), RECORD),
+    edit(
+        "append to whatever file is there",
+        "append-to-own-record-only",
+        Become("if True:\n    return fd"),
+        RECORD,
+    ),
+    edit("follow a link to the record", "no-links-for-the-record", Swap(" | os.O_NOFOLLOW", ""), RECORD),
+)
