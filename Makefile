@@ -72,6 +72,17 @@ man: $(RUNS)
 	rm -rf build/man
 	$(BIN)/python packaging/man_pages.py build/man
 
+# The documents as a site with search, which is read from a folder, without a server: build/site/index.html. Warnings and
+# links that lead nowhere are errors. docs-links asks for each link that leads elsewhere, where there is a network.
+SITE := build/site
+DOCS := .venv/.docs
+.PHONY: docs docs-links
+docs: $(DOCS)
+	PYTHONPATH=.venv/docs $(BIN)/python packaging/documents.py $(SITE)
+
+docs-links: docs
+	$(BIN)/python packaging/document_checks.py --ask $(SITE)
+
 # The service under a real systemd, in a root that debootstrap makes; only root can, elsewhere it says why not.
 # SYSTEMD_TEST: --only WORDS, --way package, --broken (each check on a service with a fault that it has to notice).
 SYSTEMD_TEST ?=
@@ -156,6 +167,12 @@ $(TOOLS): packaging/tools.lock
 	$(BUILD) -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	touch $@
 
+# Beside the libraries of $(RUNS), in a folder of their own: the reference is made by an interpreter that has hmret.
+$(DOCS): packaging/docs.lock $(RUNS)
+	rm -rf .venv/docs
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --target .venv/docs --require-hashes -r $<
+	touch $@
+
 # The tests with the newest of what pyproject.toml admits, by whichever PYTHON, in an environment of their own.
 TESTS ?= tests
 test-newest:
@@ -169,7 +186,7 @@ test-pythons:
 	$(PYTHON) packaging/on_each_python.py $(TESTS)
 
 # Writes the versions that development installs anew: the newest that pyproject.toml admits; and those of them, with their
-# hashes, that every way of installation has, and of what builds them.
+# hashes, that every way of installation has, of what builds them, and of what builds the documents.
 COMPILE := .venv/lock/bin/uv pip compile --quiet --python-platform x86_64-unknown-linux-gnu --python-version 3.11 \
 	--generate-hashes --no-header --no-annotate
 lock:
@@ -185,6 +202,9 @@ lock:
 	head -n 1 packaging/tools.lock > packaging/tools.lock.new
 	$(COMPILE) packaging/tools.in >> packaging/tools.lock.new
 	mv packaging/tools.lock.new packaging/tools.lock
+	head -n 1 packaging/docs.lock > packaging/docs.lock.new
+	$(COMPILE) -c $(LOCK) packaging/docs.in >> packaging/docs.lock.new
+	mv packaging/docs.lock.new packaging/docs.lock
 
 clean:
 	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage htmlcov

@@ -54,6 +54,33 @@ make_environment() {
     }
 }
 
+# The site that `make docs` has made of these very files, else one that is made now. Where that cannot be done (its tools
+# are no part of hmret, and come from the package index), the pages are installed as they are.
+install_documents() {
+    site=$here/build/site
+    made=
+    if ! "$python" "$here/packaging/document_sources.py" "$site"; then
+        made=$(mktemp -d)
+        site=$made/site
+        "$prefix/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes \
+            --target "$made/tools" -r "$here/packaging/docs.lock" &&
+            PYTHONPATH=$made/tools "$prefix/bin/python" "$here/packaging/documents.py" "$site" >/dev/null || {
+            echo "hmret: the site of the documents was not made; its pages are in /usr/share/doc/hmret as they are" >&2
+            site=
+        }
+    fi
+    if [ -n "$site" ]; then
+        (cd "$site" && find . -type f) | sort | while IFS= read -r file; do
+            put "$root/usr/share/doc/hmret/html/${file#./}" <"$site/$file"
+        done
+    else
+        for page in "$here"/README.md "$here"/docs/*.md; do
+            put "$root/usr/share/doc/hmret/$(basename -- "$page")" <"$page"
+        done
+    fi
+    [ -z "$made" ] || rm -rf -- "$made"
+}
+
 install_all() {
     make_environment
     "$prefix/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes \
@@ -73,9 +100,7 @@ install_all() {
     for page in "$prefix"/man/man?/*; do
         put "$root/usr/local/share/man/${page#"$prefix/man/"}" <"$page"
     done
-    for page in "$here"/README.md "$here"/docs/*.md; do
-        put "$root/usr/share/doc/hmret/$(basename -- "$page")" <"$page"
-    done
+    install_documents
     if has_systemd; then systemctl daemon-reload; fi
     cat <<END
 $("$hmret" --version) is installed in $prefix. Next:
@@ -94,7 +119,8 @@ uninstall_all() {
     while IFS= read -r file; do
         rm -f -- "$file"
     done <"$list"
-    rmdir "$root/etc/hmret" "$root/usr/share/doc/hmret" 2>/dev/null || true
+    rmdir "$root/etc/hmret" 2>/dev/null || true
+    find "$root/usr/share/doc/hmret" -depth -type d -exec rmdir {} \; 2>/dev/null || true
     rm -rf -- "$prefix"
     if has_systemd; then systemctl daemon-reload; fi
     echo "hmret is removed. What stays: its settings, and system/hmret/ in the data directory."

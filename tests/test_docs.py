@@ -43,6 +43,13 @@ def test_every_section_that_a_page_links_to_exists(page: Path) -> None:
     assert wrong == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_that_a_page_links_to_exists(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    links = re.findall(r"\]\((?![a-z]+:)([^)#\s]+)(?:#[^)\s]*)?\)", text)
+    assert [link for link in links if not (page.parent / link).is_file()] == []
+
+
 ODD = re.findall(
     r"^  (\w+): \(one\) => odd\(",
     (ROOT / "src/hmret/api/page.html").read_text(encoding="utf-8"),

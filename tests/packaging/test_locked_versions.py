@@ -4,6 +4,8 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -40,6 +42,14 @@ def test_what_is_installed_is_what_the_tests_are_run_with() -> None:
     assert installed == {name: tested.get(name) for name in installed}
 
 
-def test_what_builds_is_locked_too() -> None:
-    wanted = (ROOT / "packaging" / "tools.in").read_text().split()
-    assert set(wanted) <= set(locked("tools.lock"))
+@pytest.mark.parametrize("name", ["tools", "docs"])
+def test_what_builds_is_locked_too(name: str) -> None:
+    wanted = (ROOT / "packaging" / f"{name}.in").read_text().split()
+    assert set(wanted) <= set(locked(f"{name}.lock"))
+
+
+def test_what_builds_the_documents_does_not_take_the_place_of_what_the_tests_are_run_with() -> None:
+    tested = locked("development.lock")
+    shared = {name: version for name, version in locked("docs.lock").items() if name in tested}
+    assert "pyyaml" in shared
+    assert shared == {name: tested[name] for name in shared}
