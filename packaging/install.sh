@@ -70,9 +70,12 @@ install_documents() {
         }
     fi
     if [ -n "$site" ]; then
-        (cd "$site" && find . -type f) | sort | while IFS= read -r file; do
-            put "$root/usr/share/doc/hmret/html/${file#./}" <"$site/$file"
-        done
+        pages=$root/usr/share/doc/hmret/html
+        mkdir -p "$pages"
+        cp -R "$site/." "$pages"
+        chmod -R u=rwX,go=rX "$pages"
+        find "$pages" -type f >>"$list"
+        sort -u -o "$list" "$list"
     else
         for page in "$here"/README.md "$here"/docs/*.md; do
             put "$root/usr/share/doc/hmret/$(basename -- "$page")" <"$page"
