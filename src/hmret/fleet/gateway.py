@@ -5,6 +5,7 @@ others too. A write that may have been sent is never sent again: etcd may carry 
 given up.
 """
 
+import os
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -74,7 +75,7 @@ class Gateway:
         seen: Seen | None = None,
         count: Callable[[str, str], None] = _ignore,
     ) -> None:
-        self._endpoints = tuple(endpoint.rstrip("/") for endpoint in endpoints)
+        self._endpoints = tuple(_plain(endpoint) for endpoint in endpoints)
         self._next = first % len(self._endpoints)
         self._timeout = timeout
         self._newest = Newest(seen)
@@ -238,14 +239,12 @@ class Gateway:
             with anyio.fail_after(2 * self._timeout):
                 status, found = await self._exchange(endpoint + path, content, token)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
-            return not_connected(_shown(endpoint), _reason(error))
+            return not_connected(endpoint, _reason(error))
         except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
-            return no_answer(_shown(endpoint), _reason(error))
+            return no_answer(endpoint, _reason(error))
         if found is None:
-            return too_large(_shown(endpoint), _LARGEST_ANSWER)
-        failure = judge_status(
-            _shown(endpoint), status, wire.read_error(found), is_tls=endpoint.startswith("https")
-        )
+            return too_large(endpoint, _LARGEST_ANSWER)
+        failure = judge_status(endpoint, status, wire.read_error(found), is_tls=endpoint.startswith("https"))
         return found if failure is None else failure
 
     async def _exchange(self, url: str, content: bytes | None, token: str) -> tuple[int, bytes | None]:
@@ -255,11 +254,14 @@ class Gateway:
         method = "GET" if content is None else "POST"
         async with self._client.stream(method, url, content=content, headers=headers) as response:
             found = bytearray()
+            size = 0
+            # What is too large is read to its end, or until the time is over, and not kept: trio complains of a
+            # stream that is left half read.
             async for part in response.aiter_raw():
-                found += part
-                if len(found) > _LARGEST_ANSWER:
-                    return response.status_code, None
-            return response.status_code, bytes(found)
+                size += len(part)
+                if size <= _LARGEST_ANSWER:
+                    found += part
+            return response.status_code, bytes(found) if size <= _LARGEST_ANSWER else None
 
 
 class _LeaseOverError(StoreRefusedError):
@@ -273,14 +275,26 @@ def _summary(failures: Sequence[Failure]) -> str:
     return f"{last}" + (f"; no answer from {', '.join(others)} either" if others else "")
 
 
-def _shown(endpoint: str) -> str:
-    """Return an endpoint without a user and a password."""
-    scheme, _, rest = endpoint.partition("://")
+def _plain(endpoint: str) -> str:
+    """Return an endpoint without user and password, which would be in each line that a log has of a request."""
+    scheme, _, rest = endpoint.rstrip("/").partition("://")
     return f"{scheme}://{rest.rpartition('@')[2]}"
 
 
 def _reason(error: Exception) -> str:
-    """Return what is wrong with a connection, in one line."""
+    """Return what is wrong with a connection, in one line: what the system says, where it does."""
     if isinstance(error, httpx2.TimeoutException | TimeoutError):
         return "time-out"
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, BaseExceptionGroup):
+            cause = cause.exceptions[0]
+        if (
+            isinstance(cause, OSError)
+            and cause.errno
+            and cause.strerror
+            and not isinstance(cause, ssl.SSLError)
+        ):
+            return os.strerror(cause.errno)
+        cause = cause.__cause__ or cause.__context__
     return " ".join(str(error).split()) or type(error).__name__
