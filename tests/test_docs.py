@@ -52,7 +52,7 @@ def test_every_file_that_a_page_links_to_exists(page: Path) -> None:
 
 ODD = re.findall(
     r"^  (\w+): \(one\) => odd\(",
-    (ROOT / "src/hmret/api/page.html").read_text(encoding="utf-8"),
+    (ROOT / "src/hmret/api/page/events.js").read_text(encoding="utf-8"),
     re.MULTILINE,
 )
 
