@@ -73,7 +73,12 @@ def test_the_guide_for_operators_has_rows_for_the_settings_and_for_nothing_else(
 
 
 # How the texts of variables hold what is more than one value, by its kind.
-WRITTEN = {"rules": " (YAML)", "repository patterns": " (commas)", "spans of a day": " (commas)"}
+WRITTEN = {
+    "rules": " (YAML)",
+    "repository patterns": " (commas)",
+    "spans of a day": " (commas)",
+    "URLs": " (commas)",
+}
 # What the guide calls the values of a kind.
 CALLED = {
     "duration": r"\bduration\b",
@@ -163,6 +168,7 @@ def test_the_policy_that_the_guide_for_operators_shows_is_one(tmp_path: Path) ->
         "hmret.control_socket_group_writes",
         "hmret.metrics_listen",
         "hmret.journal",
+        *(key for key in SCHEMA if key.startswith("hmret.fleet.")),
     }
     for number, other in enumerate(others):
         (tmp_path / f"{number}.yaml").write_text(f"data_dir: {tmp_path}\n{other}")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         InvalidReferenceError,
         StopsTimersError,
     )
+    from hmret.model.fleet import FleetState
     from hmret.model.images import (
         Cause,
         DiskUsage,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from hmret.model.policy.brake import Braking
     from hmret.model.policy.compiled import Policy
     from hmret.model.policy.config import AutoDelete, RetentionConfig
+    from hmret.model.policy.fleet import FleetConfig
     from hmret.model.policy.limits import DiskLimits
     from hmret.model.policy.patterns import Patterns, compile_patterns
     from hmret.model.policy.rules import Rule
@@ -76,7 +78,9 @@ __all__ = [
     "DiskUsage",
     "EngineClosedError",
     "Event",
+    "FleetConfig",
     "FleetError",
+    "FleetState",
     "HmretError",
     "HostNotFoundError",
     "Image",
@@ -151,6 +155,8 @@ _HOMES = {
     "Repository": "hmret.model.images",
     "SharedDisk": "hmret.model.images",
     "Suspension": "hmret.model.images",
+    "FleetState": "hmret.model.fleet",
+    "FleetConfig": "hmret.model.policy.fleet",
     "DiskLimits": "hmret.model.policy.limits",
     "Patterns": "hmret.model.policy.patterns",
     "compile_patterns": "hmret.model.policy.patterns",

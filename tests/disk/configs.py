@@ -6,6 +6,7 @@ from typing import Literal
 from hypothesis import strategies as st
 
 from hmret.model.policy.config import AutoDelete, RetentionConfig
+from hmret.model.policy.fleet import FleetConfig
 from hmret.model.policy.limits import DiskLimits
 from hmret.model.policy.rules import Rule
 from hmret.model.policy.window import DeletionWindow
@@ -59,6 +60,34 @@ def _rules(draw: st.DrawFn) -> Rule:
     )
 
 
+@st.composite
+def _fleets(draw: st.DrawFn) -> FleetConfig:
+    endpoints = draw(
+        st.lists(
+            st.sampled_from(["http://10.0.0.1:2379", "https://etcd-2.lab", "http://[::1]:2379"]), max_size=3
+        )
+    )
+    all_of_them: Literal["all"] = "all"
+    never: Literal["never"] = "never"
+    has_user = draw(st.booleans())
+    return FleetConfig(
+        endpoints=endpoints,
+        name=draw(st.sampled_from(["default", "Lab_1.b-c"])),
+        host=draw(st.sampled_from(["host-1", "a"] if endpoints else ["", "host-1"])),
+        min_copies=draw(st.integers(0, 40)),
+        last_copies_for=draw(st.just(never) | _windows),
+        hot_for=draw(_durations),
+        hot_copies=draw(st.just(all_of_them) | st.integers(0, 40)),
+        yields_to_pressure=draw(st.booleans()),
+        session_ttl=draw(st.timedeltas(timedelta(seconds=5), _LONGEST)),
+        timeout=draw(_windows),
+        ca_file=draw(st.sampled_from(["", "/etc/ca.pem"])),
+        cert_file=draw(st.sampled_from(["", "/etc/host.pem"])),
+        user="hmret" if has_user else "",
+        password_file="/etc/password" if has_user else "",
+    )
+
+
 def configs() -> st.SearchStrategy[RetentionConfig]:
     """Make configurations in which every setting may be another than the default."""
     return st.builds(
@@ -91,4 +120,5 @@ def configs() -> st.SearchStrategy[RetentionConfig]:
         control_socket=st.sampled_from(["", "/run/hmret.sock"]),
         metrics_listen=st.sampled_from(["", "127.0.0.1:9874"]),
         journal=st.booleans(),
+        fleet=_fleets(),
     )

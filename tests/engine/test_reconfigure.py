@@ -11,6 +11,7 @@ from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
 from hmret.model.errors import ConfigError
 from hmret.model.policy.config import RetentionConfig
+from hmret.model.policy.fleet import FleetConfig
 from hmret.model.report import SweepReport, SweepStatus
 from hmret.model.times import timedelta_nanoseconds
 from support.builders import (
@@ -97,6 +98,16 @@ async def test_another_data_directory_is_refused_and_nothing_changes(
             ConfigError, match=r"^data_dir: cannot change while the engine runs, from /data to /else$"
         ):
             retention.reconfigure(RetentionConfig(data_dir="/else"))
+        assert retention.config == config
+
+
+async def test_another_fleet_is_refused_and_nothing_changes(
+    platform: Platform, filesystem: MemoryFilesystem
+) -> None:
+    config = make_config(filesystem)
+    async with open_engine(config, platform, scheduled=False) as retention:
+        with pytest.raises(ConfigError, match=r"^fleet: cannot change while the engine runs$"):
+            retention.reconfigure(attrs.evolve(config, fleet=FleetConfig(min_copies=2)))
         assert retention.config == config
 
 

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, example, given, settings as hypothesis_setti
 
 from hmret.model.errors import ConfigError
 from hmret.model.policy.config import AutoDelete, RetentionConfig
+from hmret.model.policy.fleet import FleetConfig
 from hmret.model.policy.limits import DiskLimits
 from hmret.model.policy.rules import Rule
 from hmret.model.policy.window import DeletionWindow
@@ -51,6 +52,22 @@ hmret:
   control_socket_group_writes: true
   metrics_listen: 127.0.0.1:9100
   journal: false
+  fleet:
+    endpoints: ["http://10.0.0.1:2379", "https://[fd00::2]:2379/"]
+    name: lab
+    host: host-1.example
+    min_copies: 2
+    last_copies_for: never
+    hot_for: 12h
+    hot_copies: all
+    yields_to_pressure: true
+    session_ttl: 5s
+    timeout: 500ms
+    ca_file: /etc/hmret/ca.pem
+    cert_file: /etc/hmret/host.pem
+    key_file: /etc/hmret/host.key
+    user: hmret
+    password_file: /etc/hmret/password
   rules:
     - match: [ghcr.io/ci/*]
       tags: ["pr-*", nightly]
@@ -84,7 +101,7 @@ AUTO_DELETE_KNOWN = "known are enabled, unused_for, allowed"
 HMRET_KNOWN = (
     "known are enabled, sweep_interval, pinned, rules, keep_latest, min_age, delete_unpullable, "
     "max_deletes_per_sweep, max_bytes_per_sweep, disk, quarantine, window, brake, brake_min_images, brake_for, "
-    "unreadable_references, access_time, leases, control_socket, control_socket_group, control_socket_group_writes, metrics_listen, journal"
+    "unreadable_references, access_time, leases, control_socket, control_socket_group, control_socket_group_writes, metrics_listen, journal, fleet"
 )
 HMRET_VARIABLES = "known are " + ", ".join(
     key.upper().replace(".", "__") for key in KEYS if key.startswith("hmret.")
@@ -142,6 +159,21 @@ def test_without_any_source_everything_is_a_default(load: Load) -> None:
         "hmret.control_socket_group_writes": False,
         "hmret.metrics_listen": "",
         "hmret.journal": True,
+        "hmret.fleet.endpoints": [],
+        "hmret.fleet.name": "default",
+        "hmret.fleet.host": "",
+        "hmret.fleet.min_copies": 1,
+        "hmret.fleet.last_copies_for": 7776000.0,
+        "hmret.fleet.hot_for": 0.0,
+        "hmret.fleet.hot_copies": 3,
+        "hmret.fleet.yields_to_pressure": False,
+        "hmret.fleet.session_ttl": 60.0,
+        "hmret.fleet.timeout": 2.0,
+        "hmret.fleet.ca_file": "",
+        "hmret.fleet.cert_file": "",
+        "hmret.fleet.key_file": "",
+        "hmret.fleet.user": "",
+        "hmret.fleet.password_file": "",
     }
     assert changed(loaded) == {}
 
@@ -193,6 +225,23 @@ def test_the_file_sets_every_key(load: Load, config_file: pathlib.Path) -> None:
         control_socket_group_writes=True,
         metrics_listen="127.0.0.1:9100",
         journal=False,
+        fleet=FleetConfig(
+            endpoints=("http://10.0.0.1:2379", "https://[fd00::2]:2379"),
+            name="lab",
+            host="host-1.example",
+            min_copies=2,
+            last_copies_for="never",
+            hot_for=timedelta(hours=12),
+            hot_copies="all",
+            yields_to_pressure=True,
+            session_ttl=timedelta(seconds=5),
+            timeout=timedelta(milliseconds=500),
+            ca_file="/etc/hmret/ca.pem",
+            cert_file="/etc/hmret/host.pem",
+            key_file="/etc/hmret/host.key",
+            user="hmret",
+            password_file="/etc/hmret/password",
+        ),
     )
     assert list(loaded.config_files) == [str(config_file)]
     assert {setting.source for setting in loaded.values.values()} == {"file"}

@@ -8,6 +8,7 @@ import pytest
 
 from hmret.model.errors import ConfigError
 from hmret.model.policy.config import AutoDelete, RetentionConfig
+from hmret.model.policy.fleet import FleetConfig
 from hmret.model.policy.limits import DiskLimits
 from hmret.model.policy.rules import Rule
 from hmret.model.policy.window import DeletionWindow
@@ -18,7 +19,13 @@ from hmret.settings.writing import schema_document
 from settings.loading import Load, changed
 
 SCHEMA = {str(setting["key"]): setting for setting in schema_document()}
-PARTS = {"auto_delete", "disk", "window"}
+PARTS = {"auto_delete", "disk", "window", "fleet"}
+# What a setting cannot be without.
+BESIDE = {
+    "hmret.fleet.user": "hmret.fleet.password_file",
+    "hmret.fleet.password_file": "hmret.fleet.user",
+    "hmret.fleet.key_file": "hmret.fleet.cert_file",
+}
 
 
 def as_yaml(key: str, written: object) -> str:
@@ -37,7 +44,7 @@ def test_the_schema_survives_json() -> None:
     assert json.loads(json.dumps(schema_document())) == schema_document()
 
 
-@pytest.mark.parametrize("part", [RetentionConfig, AutoDelete, DiskLimits, DeletionWindow, Rule])
+@pytest.mark.parametrize("part", [RetentionConfig, AutoDelete, DiskLimits, DeletionWindow, FleetConfig, Rule])
 def test_every_field_of_the_configuration_is_a_setting(part: type) -> None:
     fields = {field.name for field in attrs.fields(part) if field.init} - PARTS
     settings = {one.field.name for one in (*SETTINGS, *RULE_SETTINGS) if one.owner is part}
@@ -70,8 +77,10 @@ def test_the_default_reads_back_as_it_is_written(load: Load, key: str) -> None:
 @pytest.mark.parametrize("key", [key for key in SCHEMA if SCHEMA[key]["default"] is not None])
 def test_the_variable_that_the_schema_names_sets_the_setting(load: Load, key: str) -> None:
     text = SCHEMA[key]["default"]
-    text = {'""': "x:1"}.get(str(text), text)
-    assert list(changed(load(environment={str(SCHEMA[key]["environment"]): text}))) == [key]
+    some_text = "x-1" if SCHEMA[key]["kind"] == "name" else "x:1"
+    given = dict.fromkeys((key, BESIDE.get(key, key)), some_text if text == '""' else text)
+    environment = {str(SCHEMA[one]["environment"]): text for one, text in given.items()}
+    assert set(changed(load(environment=environment))) == set(given)
 
 
 @pytest.mark.parametrize("key", [key for key in SCHEMA if SCHEMA[key]["choices"]])
@@ -101,4 +110,7 @@ def test_a_bare_number_counts_what_the_schema_says() -> None:
         "hmret.disk.min_unused_for": "seconds",
         "hmret.quarantine": "seconds",
         "hmret.brake_for": "seconds",
+        "hmret.fleet.hot_for": "seconds",
+        "hmret.fleet.session_ttl": "seconds",
+        "hmret.fleet.timeout": "seconds",
     }

@@ -378,6 +378,11 @@ def test_a_rule_of_the_environment_that_is_none_is_told_with_the_variable(
 # Whatever is written reads back
 
 
+WRITTEN_AS_THEY_ARE = (
+    "name", "host", "min_copies", "hot_copies", "yields_to_pressure", "ca_file", "cert_file", "key_file", "user", "password_file"
+)  # fmt: skip
+
+
 def written(config: RetentionConfig) -> dict[str, Any]:
     """A configuration as the document of a config file, put together on its own."""
 
@@ -396,6 +401,7 @@ def written(config: RetentionConfig) -> dict[str, Any]:
         }
         for rule in config.rules
     ]
+    fleet = config.fleet
     low = config.disk.low_watermark
     most = config.disk.max_used
     return {
@@ -439,6 +445,14 @@ def written(config: RetentionConfig) -> dict[str, Any]:
             "control_socket": config.control_socket,
             "metrics_listen": config.metrics_listen,
             "journal": config.journal,
+            "fleet": {
+                **{field: getattr(fleet, field) for field in WRITTEN_AS_THEY_ARE},
+                "endpoints": list(fleet.endpoints),
+                "last_copies_for": "never" if fleet.last_copies_for == "never" else go(fleet.last_copies_for),
+                "hot_for": go(fleet.hot_for),
+                "session_ttl": go(fleet.session_ttl),
+                "timeout": go(fleet.timeout),
+            },
         },
     }
 

@@ -279,17 +279,19 @@ class Retention:
         the next image on, so it deletes nothing more that they would keep. The rest applies from the next
         sweep on.
 
-        What is fixed when an engine is opened does not change: `data_dir` here, and the sockets, which belong
-        to the code that opened them.
+        What is fixed when an engine is opened does not change: `data_dir` and `fleet` here, and the sockets,
+        which belong to the code that opened them.
 
         Raises:
-            ConfigError: `data_dir` differs.
+            ConfigError: `data_dir` or `fleet` differs.
         """
         self._loop.require()
         if config.data_dir != self.config.data_dir:
             raise ConfigError(
                 f"data_dir: cannot change while the engine runs, from {self.config.data_dir} to {config.data_dir}"
             )
+        if config.fleet != self.config.fleet:
+            raise ConfigError("fleet: cannot change while the engine runs")
         self.counters.add_settings(self._clock.now_ns())
         return self._schedule.reconfigure(config)
 

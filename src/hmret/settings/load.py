@@ -4,6 +4,7 @@ Flags win over the environment, the environment over the file, the file over the
 where it was read, even if another one wins over it, so that an error can name the line, the variable or the flag.
 """
 
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import attrs
@@ -47,6 +48,7 @@ def load_settings(
     own_file: str | None = OWN_FILE,
     earlier: Settings | None = None,
     ask_disk: Callable[[RetentionConfig], Sequence[str]] = lambda _: (),
+    node_name: Callable[[], str] = lambda: os.uname().nodename,
 ) -> Settings:
     """Gather the settings of one engine; reads at most two config files.
 
@@ -57,7 +59,8 @@ def load_settings(
     At a reload, `earlier` are the settings to be replaced. Then a file that is not a regular one is refused, since reading
     it may block, and so is one that has become empty or is gone, since its settings would be lost silently.
 
-    `ask_disk` returns warnings about settings that the disk contradicts.
+    `ask_disk` returns warnings about settings that the disk contradicts; `node_name` what this host calls itself, which
+    is its name in a fleet where none is given.
 
     Raises:
         UnavailableError: a config file that is named does not exist.
@@ -94,6 +97,9 @@ def load_settings(
                 read = in_home(read, environment) if setting.kind is PATH else read
                 found[setting.key], places[setting.key], sources[setting.key] = read, value.place, source
     config = change_config(RetentionConfig(), found, places)
+    if config.fleet.is_set:
+        host = config.fleet.host_on(node_name())
+        config = attrs.evolve(config, fleet=attrs.evolve(config.fleet, host=host))
     effective = {
         one.key: Setting(
             show_value(one, one.in_force_in(config)),

@@ -58,13 +58,17 @@ def _is_count(content: object) -> bool:
     return isinstance(content, int) and not isinstance(content, bool) and 0 <= content < COUNT_END
 
 
-def _read_count(value: GivenValue, _: SettingSchema) -> int:
+def _read_count(value: GivenValue, setting: SettingSchema) -> Any:
     content = value.content
     if value.form is Form.VARIABLE and WHOLE_NUMBER.fullmatch(content):
-        return int(content)
-    if not _is_count(content):
-        raise value.unexpected("a whole number, 0 or more, of at most 18 digits")
-    return int(content)
+        content = int(content)
+    elif not _is_count(content):
+        raise value.unexpected(setting.kind.expected or "a whole number, 0 or more, of at most 18 digits")
+    return setting.check(value.place, int(content))
+
+
+def _read_count_or_all(value: GivenValue, setting: SettingSchema) -> Any:
+    return "all" if value.content == "all" else _read_count(value, setting)
 
 
 def _read_duration(value: GivenValue, setting: SettingSchema) -> timedelta:
@@ -104,7 +108,10 @@ def _duration(value: GivenValue, text: str, setting: SettingSchema, expected: st
     if nanoseconds < 0 or (nanoseconds == 0 and not may_be_zero):
         least = "zero or more" if may_be_zero else "more than zero"
         raise value.place.error(f"expected a duration of {least}, got {show(text)!r}")
-    return timedelta(microseconds=-(-nanoseconds // 1000))
+    read = timedelta(microseconds=-(-nanoseconds // 1000))
+    if setting.kind.expected and setting.kind.problem_of(read) is not None:
+        raise value.place.error(f"expected {setting.kind.expected}, got {show(text)!r}")
+    return read
 
 
 def _number(expected: str, parse: Callable[[str], float]) -> Reader:
@@ -195,6 +202,8 @@ _READERS: Mapping[str, Reader] = {
     ),
     "repository patterns": _texts("a repository pattern"),
     "tag patterns": _texts("a tag pattern (a number needs quotes)"),
+    "count or all": _read_count_or_all,
+    "URLs": _texts("a URL such as http://10.0.0.1:2379"),
     "spans of a day": _texts("a span of a day such as 02:00-05:00"),
     "rules": _read_rules,
 }

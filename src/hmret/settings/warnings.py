@@ -75,6 +75,7 @@ def warnings_about(
         *doubt_rules(config.rules),
         *_doubt_limits(config),
         *_doubt_brake(values),
+        *_doubt_fleet(config, values),
         *doubt_neighbours(config, neighbours),
     )
 
@@ -100,3 +101,20 @@ def _doubt_brake(values: Mapping[str, Setting]) -> Iterator[str]:
     given = [key for key in ("hmret.brake", "hmret.brake_min_images") if values[key].source != "default"]
     if given and values["hmret.brake_for"].value == 0:
         yield f"{given[0]}: has no effect while hmret.brake_for is 0, which switches the brake off"
+
+
+def _doubt_fleet(config: RetentionConfig, values: Mapping[str, Setting]) -> Iterator[str]:
+    fleet = config.fleet
+    if not fleet.is_set:
+        given = [
+            key
+            for key, value in values.items()
+            if key.startswith("hmret.fleet.") and value.source != "default"
+        ]
+        if given:
+            yield f"{given[0]}: has no effect while hmret.fleet.endpoints is empty, which means no fleet"
+        return
+    if fleet.user and any(url.startswith("http://") for url in fleet.endpoints):
+        yield "hmret.fleet.password_file: the password goes over the network as plain text to an endpoint with http://"
+    if not fleet.hot_for and values["hmret.fleet.hot_copies"].source != "default":
+        yield "hmret.fleet.hot_copies: has no effect while hmret.fleet.hot_for is 0, with which no image is hot"

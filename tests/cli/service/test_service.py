@@ -310,11 +310,13 @@ def test_new_settings_are_gone_by_and_bad_ones_are_refused(
         assert cache.has("ghcr.io/kernel/x", "a")
 
         config.write_text(
-            text.format("ghcr.io/*") + "hmret: {metrics_listen: '127.0.0.1:1', sweep_interval: 1h}\n"
+            text.format("ghcr.io/*")
+            + "hmret: {metrics_listen: '127.0.0.1:1', sweep_interval: 1h, fleet: {min_copies: 2}}\n"
         )
         cache.state("ghcr.io/kernel/x", "a", "2026-02-01T00:00:00Z")
         service.signal(signal.SIGHUP)
         assert service.wait_event("setting_not_changed")["setting"] == "hmret.metrics_listen"
+        assert service.wait_event("setting_not_changed")["setting"] == "hmret.fleet.min_copies"
         assert service.wait_event("settings_reloaded")["applied"] == "now"
         deleted = service.wait_event("image_deleted")
         assert (deleted["repository"], deleted["level"]) == ("ghcr.io/kernel/x", "info")

@@ -10,6 +10,7 @@ import pytest
 
 from hmret.model.errors import ConfigError
 from hmret.model.policy.config import AutoDelete, RetentionConfig
+from hmret.model.policy.fleet import FleetConfig
 from hmret.model.policy.limits import DiskLimits
 from hmret.model.policy.window import DeletionWindow
 
@@ -70,6 +71,7 @@ def test_the_other_defaults_are_those_of_the_contract() -> None:
         "control_socket_group_writes": False,
         "metrics_listen": "",
         "journal": True,
+        "fleet": FleetConfig(),
     }
 
 

@@ -34,7 +34,7 @@ from hmret.model.policy.config import RetentionConfig
 from hmret.model.report import SweepReport
 from hmret.model.values import define
 from hmret.settings.load import Settings
-from hmret.settings.schema import SETTINGS
+from hmret.settings.schema import SETTINGS, change_config
 
 __all__ = ["Service"]
 
@@ -149,9 +149,9 @@ class Service:
         self.notifier.reloading()
         try:
             settings = await self._load_in_time()
-            kept = {setting.name: setting.given_in(self.settings.config) for setting in _FIXED}
-            fixed = [each.key for each in _FIXED if each.given_in(settings.config) != kept[each.name]]
-            applied = retention.reconfigure(attrs.evolve(settings.config, **kept))
+            kept = {setting.key: setting.given_in(self.settings.config) for setting in _FIXED}
+            fixed = [each.key for each in _FIXED if each.given_in(settings.config) != kept[each.key]]
+            applied = retention.reconfigure(change_config(settings.config, kept))
         except ConfigError as error:
             retention.counters.add_refused_settings()
             log_event(logging.ERROR, "settings_refused", detail=str(error))

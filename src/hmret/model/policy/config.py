@@ -8,6 +8,7 @@ import attrs
 
 from hmret.model.errors import ConfigError
 from hmret.model.policy import kinds
+from hmret.model.policy.fleet import FleetConfig
 from hmret.model.policy.kinds import choice_of, declare, read_patterns, section_of, setting, text_of
 from hmret.model.policy.limits import DiskLimits
 from hmret.model.policy.rules import Rule, rules_of
@@ -129,6 +130,8 @@ class RetentionConfig:
     """`host:port` for Prometheus; empty: only on the control socket."""
     journal: bool = setting(kinds.BOOLEAN, True, is_policy=False)
     """Whether `system/hmret/journal.jsonl` is written."""
+    fleet: FleetConfig = section_of(FleetConfig, "hmret.fleet")
+    """The fleet of hosts that this one is part of."""
 
     @property
     def active(self) -> bool:

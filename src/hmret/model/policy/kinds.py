@@ -21,6 +21,7 @@ __all__ = [
     "COUNT",
     "DURATION",
     "LISTEN",
+    "NAME",
     "PATH",
     "PATTERNS",
     "RULES",
@@ -29,12 +30,15 @@ __all__ = [
     "SPANS",
     "TAG_PATTERNS",
     "TIME_ZONE",
+    "URLS",
     "WINDOW",
     "ZERO_DURATION",
     "Declaration",
     "Kind",
     "choice_of",
+    "count_up_to",
     "declare",
+    "duration_from",
     "read_patterns",
     "section_of",
     "setting",
@@ -157,6 +161,7 @@ PATTERNS = Kind("repository patterns")
 TAG_PATTERNS = Kind("tag patterns")
 RULES = Kind("rules")
 SPANS = Kind("spans of a day")
+URLS = Kind("URLs")
 TIME_ZONE = Kind("time zone", expected="a time zone such as Europe/Berlin")
 WINDOW = Kind("duration or never", lambda value: None if value == "never" else DURATION.problem_of(value))
 
@@ -166,6 +171,7 @@ def text_of(expected: str) -> Kind:
     return Kind("text", _expect("text", _is_text), expected=expected)
 
 
+NAME = attrs.evolve(text_of("a name"), name="name")
 PATH = attrs.evolve(text_of("a path"), name="path")
 LISTEN = Kind(
     "address",
@@ -179,6 +185,28 @@ def choice_of(*choices: str) -> Kind:
     expected = " or ".join(choices)
     return Kind(
         "choice", _expect(expected, lambda value: value in choices), expected=expected, choices=choices
+    )
+
+
+def count_up_to(most: int, *, or_word: str = "") -> Kind:
+    """Make the kind of a whole number from 0 to `most`; `or_word`: a text that may stand in its place."""
+    expected = (
+        f"{or_word}, or a whole number from 0 to {most}" if or_word else f"a whole number from 0 to {most}"
+    )
+    return Kind(
+        f"count or {or_word}" if or_word else "count",
+        _expect(
+            expected, lambda value: (or_word and value == or_word) or (_is_count(value) and value <= most)
+        ),
+        expected=expected,
+    )
+
+
+def duration_from(least: timedelta, words: str) -> Kind:
+    """Make the kind of a duration of at least `least`, in `words`."""
+    expected = f"a duration of {words} or more"
+    return Kind(
+        "duration", _expect_duration(f"{words} or more", least.__le__), unit="seconds", expected=expected
     )
 
 
