@@ -58,23 +58,20 @@ class Tls:
 
 
 def make_certificates(folder: Path) -> None:
-    """Make an authority, a certificate for every address that members of tests have, and one for a client."""
-    (folder / "server.cnf").write_text(
-        "subjectAltName=DNS:etcd.test,IP:127.77.0.1\nextendedKeyUsage=serverAuth,clientAuth\n"
-    )
+    """Make an authority, and certificates: `server` for a member with TLS, `client`, and `named`, a client's with a CN."""
+    names = "subjectAltName=DNS:etcd.test,IP:127.77.0.1\nextendedKeyUsage=serverAuth,clientAuth\n"
+    (folder / "server.cnf").write_text(names)
     (folder / "client.cnf").write_text("extendedKeyUsage=clientAuth\n")
     new = ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    run_program(
-        [*new, "-x509", "-days", "2", "-subj", "/CN=tests", "-keyout", "ca.key", "-out", "ca.pem"],
-        cwd=folder,
-        check=True,
-    )
-    for name in ("server", "client"):
-        run_program(
-            [*new, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr"],
-            cwd=folder,
-            check=True,
-        )
+    authority = ["-x509", "-days", "2", "-subj", "/CN=tests", "-keyout", "ca.key", "-out", "ca.pem"]
+    run_program([*new, *authority], cwd=folder, check=True)
+    for name, subject, use in (
+        ("server", "/O=server", "server.cnf"),
+        ("client", "/O=client", "client.cnf"),
+        ("named", "/CN=client", "client.cnf"),
+    ):
+        request = ["-subj", subject, "-keyout", f"{name}.key", "-out", f"{name}.csr"]
+        run_program([*new, *request], cwd=folder, check=True)
         sign = [
             "openssl",
             "x509",
@@ -88,9 +85,7 @@ def make_certificates(folder: Path) -> None:
             "-CAcreateserial",
         ]
         run_program(
-            [*sign, "-in", f"{name}.csr", "-extfile", f"{name}.cnf", "-out", f"{name}.pem"],
-            cwd=folder,
-            check=True,
+            [*sign, "-in", f"{name}.csr", "-extfile", use, "-out", f"{name}.pem"], cwd=folder, check=True
         )
 
 
@@ -103,7 +98,7 @@ class Member:
         self.name = name
         self.endpoint = address
         self.data = folder / name
-        self._command = command
+        self.command = command
         self._log = folder / f"{name}.log"
         self._start = lasting if is_lasting else child
         self._stack = ExitStack()
@@ -114,7 +109,7 @@ class Member:
         assert self.process is None
         log = self._stack.enter_context(self._log.open("ab"))
         self.process = self._stack.enter_context(
-            self._start(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self._start(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         )
 
     def kill(self) -> None:
@@ -203,6 +198,23 @@ class Cluster:
                         return member
             time.sleep(0.02)
         pytest.fail("no member leads")
+
+    def restore(self, backup: Path) -> None:
+        """Put back what `etcdctl snapshot save` has saved, with the same members, and start them; of one member."""
+        (member,) = self.members
+        member.kill()
+        shutil.rmtree(member.data)
+        values = dict(zip(member.command, member.command[1:], strict=False))
+        kept = [
+            "--name",
+            "--data-dir",
+            "--initial-cluster",
+            "--initial-cluster-token",
+            "--initial-advertise-peer-urls",
+        ]
+        self.ctl("snapshot", "restore", str(backup), *(f"{option}={values[option]}" for option in kept))
+        member.start()
+        self.wait()
 
     def kill(self) -> None:
         """End all members."""

@@ -47,20 +47,26 @@ class Failure:
 def not_connected(endpoint: str, reason: str) -> Failure:
     """Tell that no connection was made, so that nothing was sent."""
     if "CERTIFICATE_VERIFY_FAILED" in reason:
-        what = f"its certificate is not accepted ({reason}); check hmret.fleet.ca_file and the names in the certificate"
-    elif "SSL" in reason or "TLS" in reason:
-        what = f"no TLS connection ({reason}); check that etcd serves https there, and hmret.fleet.ca_file and cert_file"
+        what = f"its certificate is not accepted ({reason}); check hmret.fleet.ca_file, and whom it is for"
+    elif reason.startswith("TLS"):
+        what = f"no TLS connection ({reason}); check that etcd serves https there, and hmret.fleet.ca_file"
     else:
         what = f"cannot connect ({reason}); check that etcd runs there, and hmret.fleet.endpoints"
     return Failure(endpoint, what, was_sent=False)
 
 
-def no_answer(endpoint: str, reason: str) -> Failure:
+def no_answer(endpoint: str, reason: str, *, is_time_out: bool) -> Failure:
     """Tell that a request was, or may have been, sent, and no answer came."""
-    if "SSL" in reason or "TLS" in reason or "certificate" in reason:
-        what = f"etcd ended the TLS connection ({reason}); check hmret.fleet.cert_file and key_file"
-    else:
+    if is_time_out:
         what = f"etcd did not answer ({reason}); check that a majority of its members runs, and their disks"
+    elif endpoint.startswith("https"):
+        # One without the certificate that etcd wants is told so after the handshake, by the end of the connection.
+        what = f"etcd ended the connection ({reason}); check hmret.fleet.cert_file and key_file, and that etcd runs"
+    else:
+        what = (
+            f"etcd ended the connection ({reason}); check that it runs, and whether hmret.fleet.endpoints should "
+            "say https"
+        )
     return Failure(endpoint, what)
 
 
@@ -78,7 +84,7 @@ def too_large(endpoint: str, limit: int) -> Failure:
     return Failure(endpoint, f"the answer is larger than {limit >> 20} MiB; check hmret.fleet.endpoints")
 
 
-def judge_status(endpoint: str, status: int, text: str, *, is_tls: bool) -> Failure | None:
+def judge_status(endpoint: str, status: int, text: str) -> Failure | None:
     """Judge the status of an answer; None: it is a result.
 
     Only what etcd refuses before anything reaches its log is definite. It may carry out a transaction and
@@ -88,7 +94,6 @@ def judge_status(endpoint: str, status: int, text: str, *, is_tls: bool) -> Fail
         endpoint: who answered.
         status: the HTTP status.
         text: what it says is wrong.
-        is_tls: whether the endpoint is an `https` one.
     """
     if status == _OK:
         return None
@@ -99,16 +104,19 @@ def judge_status(endpoint: str, status: int, text: str, *, is_tls: bool) -> Fail
         what = f"{text}; grant the role of hmret.fleet.user readwrite on the prefix /hmret/"
         return Failure(endpoint, what, is_definite=True, is_denied=True)
     if status == _BAD_REQUEST:
-        if not is_tls and "HTTPS" in text:
-            text = "etcd serves https there; correct hmret.fleet.endpoints"
+        if "CommonName of client" in text:
+            # So that nobody takes the name for a user: through the gateway it cannot be one.
+            text = "the client certificate has a CommonName; make hmret.fleet.cert_file one without"
         return Failure(endpoint, f"etcd refuses the request: {text}", is_definite=True)
     if status == _NOT_FOUND and text == _NO_LEASE:
         return Failure(endpoint, text, is_lease_over=True)
-    if status == _TOO_MANY or "space exceeded" in text:
+    if "space exceeded" in text:
         what = (
             f"etcd is full ({text}); compact and defragment it or raise its quota, then etcdctl alarm disarm; "
             "hmret fleet status shows size and quota"
         )
+    elif status == _TOO_MANY:
+        what = f"etcd takes no more at a time ({text}); check its log, and whether its disk and CPU suffice"
     elif "no leader" in text or "timed out" in text or "unhealthy" in text:
         what = f"etcd has no quorum ({text}); check that a majority of its members runs, and their disks"
     else:

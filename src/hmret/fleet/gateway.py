@@ -241,10 +241,10 @@ class Gateway:
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
             return not_connected(endpoint, _reason(error))
         except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
-            return no_answer(endpoint, _reason(error))
+            return no_answer(endpoint, _reason(error), is_time_out=_is_time_out(error))
         if found is None:
             return too_large(endpoint, _LARGEST_ANSWER)
-        failure = judge_status(endpoint, status, wire.read_error(found), is_tls=endpoint.startswith("https"))
+        failure = judge_status(endpoint, status, wire.read_error(found))
         return found if failure is None else failure
 
     async def _exchange(self, url: str, content: bytes | None, token: str) -> tuple[int, bytes | None]:
@@ -281,20 +281,21 @@ def _plain(endpoint: str) -> str:
     return f"{scheme}://{rest.rpartition('@')[2]}"
 
 
+def _is_time_out(error: Exception) -> bool:
+    return isinstance(error, httpx2.TimeoutException | TimeoutError)
+
+
 def _reason(error: Exception) -> str:
-    """Return what is wrong with a connection, in one line: what the system says, where it does."""
-    if isinstance(error, httpx2.TimeoutException | TimeoutError):
+    """Return what is wrong with a connection, in one line: what TLS or the system says, where one does."""
+    if _is_time_out(error):
         return "time-out"
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, BaseExceptionGroup):
             cause = cause.exceptions[0]
-        if (
-            isinstance(cause, OSError)
-            and cause.errno
-            and cause.strerror
-            and not isinstance(cause, ssl.SSLError)
-        ):
+        if isinstance(cause, ssl.SSLError):
+            return f"TLS: {cause.reason or cause} {getattr(cause, 'verify_message', '')}".rstrip()
+        if isinstance(cause, OSError) and cause.errno:
             return os.strerror(cause.errno)
         cause = cause.__cause__ or cause.__context__
     return " ".join(str(error).split()) or type(error).__name__
