@@ -26,6 +26,7 @@ from mutations.checks import MUTATIONS
 from mutations.content import CONTENT_MUTATIONS
 from mutations.deletion import DELETION_MUTATIONS
 from mutations.fleet import FLEET_MUTATIONS
+from mutations.fleet_protocol import PROTOCOL_MUTATIONS
 from mutations.mutation import Mutation
 from mutations.native import NATIVE_MUTATIONS
 from mutations.reading import READING_MUTATIONS
@@ -40,6 +41,7 @@ EVERY: tuple[Mutation, ...] = (
     *DELETION_MUTATIONS,
     *FLEET_MUTATIONS,
     *NATIVE_MUTATIONS,
+    *PROTOCOL_MUTATIONS,
     *READING_MUTATIONS,
     *VOLUME_MUTATIONS,
     *WATCHING_MUTATIONS,

@@ -1,4 +1,4 @@
-"""What the values of a fleet's keys say, for operators: anything that cannot be read is not known."""
+"""The values of a fleet's keys, written and read: anything that cannot be read is not known."""
 
 from datetime import datetime
 from typing import TypeVar
@@ -6,9 +6,22 @@ from typing import TypeVar
 import msgspec
 
 from hmret.fleet.overview import DrainedHost, HostStatus
+from hmret.model.fleet import FleetSummary
 from hmret.model.times import SECOND, datetime_of, format_time, nanoseconds_of, parse_time
 
-__all__ = ["encode_drain", "read_drain", "read_holding", "read_summary", "read_use"]
+__all__ = [
+    "encode_drain",
+    "encode_holding",
+    "encode_notice",
+    "encode_summary",
+    "encode_use",
+    "read_drain",
+    "read_holding",
+    "read_summary",
+    "read_use",
+]
+
+_USED_DIGITS = 10
 
 T = TypeVar("T")
 
@@ -32,6 +45,41 @@ class _Summary(msgspec.Struct, frozen=True):
 class _Holding(msgspec.Struct, frozen=True):
     b: int | None = None
     t: str = ""
+
+
+class _Notice(msgspec.Struct, frozen=True):
+    by: str
+    at: str
+
+
+def encode_holding(disk_bytes: int, now_ns: int) -> str:
+    """Write the value of a copy that is registered now."""
+    return msgspec.json.encode(_Holding(disk_bytes, _whole_seconds(now_ns))).decode()
+
+
+def encode_use(seconds: int) -> str:
+    """Write a last use, in seconds since the epoch; the store compares it as text."""
+    return f"{seconds:0{_USED_DIGITS}}"
+
+
+def encode_notice(by: str, now_ns: int) -> str:
+    """Write who noticed something, and when."""
+    return msgspec.json.encode(_Notice(by, _whole_seconds(now_ns))).decode()
+
+
+def encode_summary(summary: FleetSummary, version: str) -> str:
+    """Write what a host tells of itself, and which version of hmret it runs."""
+    last_sweep = summary.last_sweep
+    document = _Summary(
+        summary.copies,
+        summary.disk_bytes,
+        summary.due,
+        summary.due_24h,
+        summary.policy,
+        version,
+        None if last_sweep is None else _whole_seconds(nanoseconds_of(last_sweep)),
+    )
+    return msgspec.json.encode(document).decode()
 
 
 def encode_drain(by: str, at: datetime, reason: str) -> str:
@@ -87,3 +135,7 @@ def _time(text: str) -> datetime | None:
         return datetime_of(parse_time(text))
     except ValueError:
         return None
+
+
+def _whole_seconds(now_ns: int) -> str:
+    return format_time(now_ns // SECOND * SECOND)
