@@ -1,11 +1,14 @@
 """The metrics page: what it says, in which names, and what it never says."""
 
+import errno
 import math
 import shutil
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import attrs
 import pytest
+from anyio import wait_all_tasks_blocked
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -14,9 +17,10 @@ from hmret.api.metrics import render_metrics
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
+from hmret.model.errors import ImageNotFoundError
 from hmret.model.policy.limits import DiskLimits
 from hmret.model.times import SECOND
-from support.builders import DATA, START_NS, make_config
+from support.builders import DATA, START, START_NS, FakeClock, make_config, make_guest, make_image, make_state
 from support.children import run_program
 from support.memory_filesystem import MemoryFilesystem
 
@@ -117,6 +121,82 @@ async def test_our_own_say_what_was_done_and_what_is_to_come(retention: Retentio
     assert value(samples, "hmret_trash_bytes") == 0
     assert value(samples, "hmret_mailbox_messages", actor="deleter") == 0
     assert [labels for name, labels in samples if name == "hmret_build_info"]
+
+
+async def test_failed_deletions_are_counted_by_what_the_system_said(retention: Retention) -> None:
+    samples = samples_of(retention)
+    causes = {
+        dict(labels)["cause"]: count
+        for (name, labels), count in samples.items()
+        if name == "hmret_failed_deletes_total"
+    }
+    assert causes == {"permission": 0, "read_only": 0, "no_space": 0, "io": 1, "busy": 0, "other": 0}
+
+
+async def test_restored_images_are_counted(filesystem: MemoryFilesystem, platform: Platform) -> None:
+    key = make_image(filesystem, ALPINE, "a", created_at=START - timedelta(days=60))
+    make_state(filesystem, key, START_NS - 40 * 86_400 * SECOND)
+    config = attrs.evolve(make_config(filesystem), quarantine=timedelta(days=7))
+    async with open_engine(config, platform, scheduled=False) as retention:
+        assert (await retention.sweep()).quarantined_images == 1
+        assert value(samples_of(retention), "hmret_restores_total") == 0
+        await retention.restore("@".join(key))
+        assert value(samples_of(retention), "hmret_restores_total") == 1
+        with pytest.raises(ImageNotFoundError):
+            await retention.restore("@".join(key))
+        assert value(samples_of(retention), "hmret_restores_total") == 1
+
+
+async def test_leases_of_both_kinds_are_counted_while_they_last(
+    filesystem: MemoryFilesystem, platform: Platform
+) -> None:
+    make_image(filesystem, ALPINE, "a", tags=("1",))
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
+        granted = await retention.grant_lease("alpine:1", owner="x", reason="y", ttl=timedelta(hours=1))
+        async with retention.lease("alpine:1", owner="z"):
+            assert value(samples_of(retention), "hmret_leases") == 2
+        await retention.end_lease(granted.id)
+        await wait_all_tasks_blocked()
+        assert value(samples_of(retention), "hmret_leases") == 0
+
+
+async def test_the_phases_of_the_last_sweep_add_up_to_its_duration(
+    filesystem: MemoryFilesystem, platform: Platform, clock: FakeClock
+) -> None:
+    filesystem.make_folder(f"{DATA}/images")
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
+        assert not [name for name, _ in samples_of(retention) if name == "hmret_sweep_phase_seconds"]
+        filesystem.before = lambda call: (
+            clock.advance(timedelta(seconds=1)) if call.name == "scandir" else None
+        )
+        report = await retention.sweep()
+        samples = samples_of(retention)
+    phases = {
+        dict(labels)["phase"]: seconds
+        for (name, labels), seconds in samples.items()
+        if name == "hmret_sweep_phase_seconds"
+    }
+    assert list(phases) == ["survey", "plan", "timers", "delete", "record"]
+    assert phases["survey"] > 0
+    assert sum(phases.values()) == pytest.approx(report.duration_seconds)
+
+
+async def test_each_failed_write_of_a_record_is_counted(
+    filesystem: MemoryFilesystem, platform: Platform
+) -> None:
+    filesystem.make_folder(f"{DATA}/images")
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
+        await retention.sweep()
+        assert value(samples_of(retention), "hmret_record_errors_total") == 0
+        filesystem.deny(f"{DATA}/system/hmret/clock.json.tmp", errno.ENOSPC, call="write")
+        for sweeps in (1, 2):
+            await retention.sweep()
+            assert value(samples_of(retention), "hmret_record_errors_total") == sweeps
+        make_state(filesystem, make_image(filesystem, ALPINE, "a"), START_NS)
+        filesystem.deny(f"{DATA}/system/hmret/journal.jsonl", errno.EIO, call="open")
+        make_guest(filesystem, "one", ALPINE)
+        await retention.sweep()
+        assert value(samples_of(retention), "hmret_record_errors_total") == 4
 
 
 async def test_the_bytes_of_the_cache_are_told_by_reason(retention: Retention) -> None:

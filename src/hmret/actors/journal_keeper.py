@@ -32,7 +32,7 @@ class JournalKeeper(DiskActor):
         filesystem: Filesystem,
         data_fd: int,
         threads: Threads,
-        on_failure: Callable[[OSError], None],
+        on_failure: Callable[[OSError, bool], None],
         *,
         enabled: bool,
     ) -> None:
@@ -49,7 +49,7 @@ class JournalKeeper(DiskActor):
     async def append(self, entries: Iterable[Entry]) -> None:
         """Write entries; those that cannot be written are lost.
 
-        A failure is reported once until writing works again.
+        `on_failure` is called for each failure, with whether writing worked before.
         """
         chosen = tuple(entries)
         if self.enabled and chosen:
@@ -70,8 +70,7 @@ class JournalKeeper(DiskActor):
             try:
                 await self._on_disk(append_to_journal, entries[start : start + _BATCH])
             except OSError as error:
-                if not self._has_failed:
-                    self._on_failure(error)
+                self._on_failure(error, not self._has_failed)
                 self._has_failed = True
                 return
             self._has_failed = False

@@ -130,7 +130,10 @@ class ListLeases(Request[tuple[Lease, ...]]):
 
 
 class Locks(Actor[Use | ClaimImages | BeginSweep | ListLeases]):
-    """The lock actor."""
+    """The lock actor.
+
+    `lease_count` bypasses the mailbox: it is a number for display, and may be read in any thread.
+    """
 
     def __init__(self, on_expiry: Callable[[Lease], None]) -> None:
         super().__init__()
@@ -143,6 +146,11 @@ class Locks(Actor[Use | ClaimImages | BeginSweep | ListLeases]):
         self._are_too_many = False
         """Whether too many were used to remember; if so, nothing can be claimed until the next sweep."""
         self._leases: dict[Use, Lease] = {}
+
+    @property
+    def lease_count(self) -> int:
+        """How many leases are live."""
+        return len(self._leases)
 
     async def run(self) -> None:
         """Serve until closed; locks that are held at that point are never granted to anyone else."""

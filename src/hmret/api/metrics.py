@@ -88,6 +88,9 @@ class _EngineCollector(Collector):
         yield from _limits(statistics)
         yield from _settings(self.retention.config, counters, statistics.disk)
         yield from _liveness(counters)
+        yield GaugeMetricFamily(
+            "hmret_leases", "Leases that keep an image until they end.", value=statistics.leases
+        )
         yield _by_label(
             GaugeMetricFamily,
             "hmret_mailbox_messages",
@@ -151,6 +154,15 @@ def _deletions(counters: Counters) -> Iterator[Metric]:
         "Allocated size in bytes that deletions have freed.",
         value=counters.deleted_bytes,
     )
+
+    yield _by_label(
+        CounterMetricFamily,
+        "hmret_failed_deletes",
+        "Deletions that failed, by the kind of error that the operating system reported.",
+        "cause",
+        counters.failed_deletes,
+    )
+    yield CounterMetricFamily("hmret_restores", "Images restored from quarantine.", value=counters.restores)
 
 
 def _outlook(outlook: Outlook | None) -> Iterator[Metric]:
@@ -264,6 +276,18 @@ def _liveness(counters: Counters) -> Iterator[Metric]:
             "When the last completed sweep ended, in seconds since the epoch.",
             value=last_ns / SECOND,
         )
+        yield _by_label(
+            GaugeMetricFamily,
+            "hmret_sweep_phase_seconds",
+            "How long each phase of the last completed sweep took.",
+            "phase",
+            counters.phase_seconds,
+        )
+    yield CounterMetricFamily(
+        "hmret_record_errors",
+        "Failed writes of hmret's own records below system/hmret, the journal included.",
+        value=counters.record_errors,
+    )
     yield HistogramMetricFamily(
         "hmret_mark_used_seconds",
         "How long callers of mark_used waited.",

@@ -1,5 +1,6 @@
 """Running counts of what an engine has done since it was opened, for metrics and status displays."""
 
+import errno
 import time
 from bisect import bisect_left
 from collections import Counter
@@ -17,7 +18,7 @@ from hmret.model.times import SECOND, nanoseconds_of
 from hmret.model.values import define
 from hmret.model.verdicts import Reason
 
-__all__ = ["Counters", "Histogram"]
+__all__ = ["PHASES", "Counters", "Histogram", "Phases"]
 
 # hypeman's own buckets for durations, so that figures computed from them by its dashboards stay comparable.
 _SWEEP_BOUNDS = (
@@ -26,6 +27,19 @@ _SWEEP_BOUNDS = (
 )
 # From a check on a warm disk to a wait for a deletion on a slow one.
 _USE_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+_FAILURES = {
+    "permission": (errno.EACCES, errno.EPERM),
+    "read_only": (errno.EROFS,),
+    "no_space": (errno.ENOSPC, errno.EDQUOT),
+    "io": (errno.EIO, errno.ESTALE, errno.ETIMEDOUT),
+    "busy": (errno.EBUSY, errno.ETXTBSY),
+}
+_CAUSES = {number: cause for cause, numbers in _FAILURES.items() for number in numbers}
+_OTHER = "other"
+
+PHASES = ("survey", "plan", "timers", "delete", "record")
+"""The phases of a sweep, in order: find what there is, decide, write timers, delete, and write down what was done."""
 
 
 def _no_counts(histogram: "Histogram") -> list[int]:
@@ -58,6 +72,32 @@ class Histogram:
 
 
 @define(eq=False)
+class Phases:
+    """Measures how long each phase of a sweep takes."""
+
+    _clock_ns: Callable[[], int]
+    """A clock that only goes forward, in nanoseconds."""
+    _seconds: dict[str, float] = attrs.field(factory=lambda: dict.fromkeys(PHASES, 0.0), init=False)
+    _current: str = attrs.field(default=PHASES[0], init=False)
+    _since_ns: int = attrs.field(init=False)
+
+    @_since_ns.default
+    def _now(self) -> int:
+        return self._clock_ns()
+
+    def begin(self, phase: str) -> None:
+        """End the current phase, and begin another."""
+        now_ns = self._clock_ns()
+        self._seconds[self._current] += (now_ns - self._since_ns) / SECOND
+        self._current, self._since_ns = phase, now_ns
+
+    def end(self) -> Mapping[str, float]:
+        """End the last phase; returns the seconds of each."""
+        self.begin(self._current)
+        return self._seconds
+
+
+@define(eq=False)
 class Counters:
     """Running counts; written by the engine on its event loop, readable in any thread. Nothing here blocks."""
 
@@ -76,6 +116,16 @@ class Counters:
     """Images removed from the cache, by reason; `recovered`: an earlier engine was interrupted deleting them."""
     deleted_bytes: int = attrs.field(default=0, init=False)
     """Blocks freed, including those freed by recovery."""
+    failed_deletes: Counter[str] = attrs.field(
+        factory=lambda: Counter(dict.fromkeys((*_FAILURES, _OTHER), 0)), init=False
+    )
+    """Deletions that failed, by what the operating system said."""
+    restores: int = attrs.field(default=0, init=False)
+    """Images that were restored from quarantine."""
+    record_errors: int = attrs.field(default=0, init=False)
+    """Failed writes of hmret's own records, the journal included."""
+    phase_seconds: Mapping[str, float] = attrs.field(factory=dict, init=False)
+    """How long each phase of the last completed sweep took; empty: none has completed."""
     stopped_timers: Counter[Reason] = attrs.field(
         factory=lambda: Counter({Reason.PINNED: 0, Reason.NOT_ALLOWED: 0}), init=False
     )
@@ -127,6 +177,9 @@ class Counters:
                 self.deleted_bytes += facts["bytes"]
             case "failure", "deletion_failed":
                 self.deletes["error"] += 1
+                self.failed_deletes[_CAUSES.get(facts.get("errno", 0), _OTHER)] += 1
+            case "record_not_written", _:
+                self.record_errors += 1
             case "kept", "gone":
                 self.deletes["not_found"] += 1
             case "release", _:

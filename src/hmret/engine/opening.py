@@ -127,15 +127,19 @@ async def open_engine(
     ):
         platform = await knowing_boot(platform, data_fd)
         watchers = Watchers.of(platform, data_fd, sources, read_files=metadata_files)
+        counters = Counters()
         actors = _Actors(
             watchers,
             Deleter(filesystem, data_fd, platform.threads, monotonic_ns=platform.monotonic_ns),
             JournalKeeper(
-                filesystem, data_fd, platform.threads, _tell_journal_failure, enabled=config.journal
+                filesystem,
+                data_fd,
+                platform.threads,
+                partial(_note_journal_failure, counters),
+                enabled=config.journal,
             ),
         )
         async with _keeping(watchers, platform), actors.running() as tasks:
-            counters = Counters()
             inspection = await inspect(
                 config,
                 platform,
@@ -232,8 +236,11 @@ async def _keeping(watchers: Watchers, platform: Platform) -> AsyncIterator[None
             await platform.threads.run_alone(watchers.references.write_record)
 
 
-def _tell_journal_failure(error: OSError) -> None:
-    log_event(logging.WARNING, "journal_not_written", error=error.strerror)
+def _note_journal_failure(counters: Counters, error: OSError, is_first: bool) -> None:
+    """Count that the journal could not be written; it is logged once until writing works again."""
+    counters.record_errors += 1
+    if is_first:
+        log_event(logging.WARNING, "journal_not_written", error=error.strerror)
 
 
 def _tell_unlocked(data_dir: DataDir) -> None:

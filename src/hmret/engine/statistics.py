@@ -62,6 +62,8 @@ class Statistics:
     """What the brake held in the last sweep; None: not too many images expired at once."""
     brake_seconds: float = 0.0
     """How long the brake will go on holding them; 0: it does not."""
+    leases: int = 0
+    """Leases in force."""
 
 
 def statistics_of(
@@ -94,5 +96,6 @@ def statistics_of(
         stopped_timers=sweeps.stopped_timers,
         braking=brake.braking,
         brake_seconds=brake.remaining_seconds(surveyor.clock.read()),
+        leases=surveyor.locks.lease_count,
         waiting={name: mailbox.waiting for name, mailbox in mailboxes.items()},
     )

@@ -72,6 +72,8 @@ class Moment:
     """Why the clock is not trusted; None: it is."""
     watched: Watched
     """How much of the time before was watched."""
+    is_recorded: bool = True
+    """Whether the clock's reading is on record; where it is not, hmret's own folder cannot be written."""
 
     @property
     def now(self) -> datetime:
@@ -166,6 +168,7 @@ class Surveyor:
             await self.states.save_clock(self.clock_record)
         except OSError as error:
             log_event(logging.WARNING, "clock_not_recorded", error=error.strerror)
+            return Moment(reading, fault, self.looks.watch(reading), is_recorded=False)
         return Moment(reading, fault, self.looks.watch(reading))
 
     async def note_look(self, moment: Moment, plan: Plan) -> None:

@@ -201,6 +201,7 @@ class Quarantine:
             with anyio.CancelScope(shield=True):
                 put_back = await self.deleter.restore(held, now_ns)
             is_back = True
+            self.counters.restores += 1
         except FileExistsError:
             here = f"{repository}@{held.digest}"
             raise ImageExistsError(f"{text}: in the cache already: {here}") from None

@@ -17,10 +17,10 @@ from hmret.disk.deletion.recovery.recovering import Recovery
 from hmret.disk.layout import OWN
 from hmret.disk.records.engine import REMEMBERED
 from hmret.disk.records.folders import FOLDERS
-from hmret.engine.counters import Counters
+from hmret.engine.counters import Counters, Phases
 from hmret.engine.events import EventHub
 from hmret.engine.planner import Planner
-from hmret.engine.surveyor import Survey, Surveyor
+from hmret.engine.surveyor import Moment, Survey, Surveyor
 from hmret.engine.sweep.batches import batches
 from hmret.engine.sweep.conditions import Conditions
 from hmret.engine.sweep.deletion_run import DeletionRun
@@ -119,6 +119,7 @@ class Sweep:
         # guard(sweep-in-the-same-folder): An engine whose data directory was moved aside must not sweep: the path now
         # leads to another cache.
         await self.deletions.check_folder()
+        phases = Phases(self.surveyor.boot_ns)
         leases = await self.locks.begin_sweep()
         surveyor, uses = self.surveyor, self.surveyor.uses.take()
         reading = surveyor.clock.read()
@@ -135,19 +136,22 @@ class Sweep:
             leases = await self.locks.leases()
             return await surveyor.survey(moment, leases=leases, uses=(*uses, *surveyor.uses), disk=now_full)
 
+        phases.begin("plan")
         plan = await self.planner.plan_sweep(survey.inventory, moment.now)
         # guard(refuse-before-any-change): A single sweep that is refused for its patterns leaves every timer as it
         # was.
         stopped = await self._stopped_by(plan, survey, may_stop_all=stops_timers)
         await self._note_users(plan, survey)
         self.counters.add_plan(plan, self.threads.pause)
-        ledger = self._begin_ledger(plan, moment.now_ns, stopped)
+        ledger = self._begin_ledger(plan, moment, stopped)
+        phases.begin("timers")
         try:
             if await self._keep_states(survey, plan, ledger):
                 await surveyor.note_look(moment, plan)
             if not plan.suspended:
                 # While deletion is suspended, what would go is unknown.
                 await surveyor.brake.note(plan.braking, reading)
+            phases.begin("delete")
             pressure = plan.pressure
             # guard(suspended-sweep-frees-none): A sweep that is suspended neither deletes an image nor empties the
             # quarantine.
@@ -161,6 +165,7 @@ class Sweep:
             await anyio.lowlevel.checkpoint_if_cancelled()
             self._conditions.report(surveyor, survey, plan, ledger)
         finally:
+            phases.begin("record")
             # What was done is recorded even if a stop or an error cuts the sweep short.
             with anyio.CancelScope(shield=True):
                 await self._write_down(survey, ledger)
@@ -171,10 +176,15 @@ class Sweep:
         report = await self.threads.run_alone(ledger.report, plan, seconds)
         if reading.boot_ns >= self._keep_at_ns:
             self._keep_at_ns = reading.boot_ns + _KEEP_EVERY_NS
-            await self.deleter.forget_deleted(moment.now_ns - _DAY_NS)
-            await surveyor.keep()
-            await self.keep_users(survey)
+            await self._keep_known(survey, moment)
+        self.counters.phase_seconds = phases.end()
         return report
+
+    async def _keep_known(self, survey: Survey, moment: Moment) -> None:
+        """Write what is known to disk, for the next start, and forget deletions of more than a day ago."""
+        await self.deleter.forget_deleted(moment.now_ns - _DAY_NS)
+        await self.surveyor.keep()
+        await self.keep_users(survey)
 
     async def _note_users(self, plan: Plan, survey: Survey) -> None:
         """Record which sources need which image, for the journal entry when it is deleted."""
@@ -188,10 +198,11 @@ class Sweep:
             await self.threads.run_alone(self.last_users.forget_all_but, survey.inventory)
         await self.last_users.keep(await self.threads.run_alone(self.last_users.unsaved))
 
-    def _begin_ledger(self, plan: Plan, now_ns: int, stopped: StoppedTimers | None) -> SweepLedger:
+    def _begin_ledger(self, plan: Plan, moment: Moment, stopped: StoppedTimers | None) -> SweepLedger:
         """Begin the ledger of a sweep with what is known before anything is done."""
+        self.counters.record_errors += not moment.is_recorded
         ledger = SweepLedger(
-            now_ns, list(plan.suspended), self.events.publish, self.counters, self.last_users.facts
+            moment.now_ns, list(plan.suspended), self.events.publish, self.counters, self.last_users.facts
         )
         ledger.errors.extend(SweepError(path=path, error=error) for path, error in self._leftovers)
         ledger.add_obstacles(plan.obstacles)
