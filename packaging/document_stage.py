@@ -14,7 +14,7 @@ from document_pages import GENERATED
 __all__ = ["GROUPS", "groups_of", "stage"]
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "How to": ("OPERATING", "POLICY", "FLEET", "EMBEDDING"),
+    "How to": ("OPERATING", "ALERTS", "POLICY", "FLEET", "EMBEDDING"),
     "Reference": ("CONTROL_API", "PYTHON", "CHANGELOG"),
     "Why": ("SAFETY", "DECISIONS", "ARCHITECTURE", "DELETION", "BENCHMARKS", "PROOFS", "TESTING"),
 }

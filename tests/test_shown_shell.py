@@ -24,13 +24,15 @@ from support.patience import PATIENCE
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 OPERATING = (ROOT / "docs" / "OPERATING.md").read_text(encoding="utf-8")
+RUNBOOKS = (ROOT / "docs" / "ALERTS.md").read_text(encoding="utf-8")
 
 # How a line ends that has no end of its own, and its code then.
 ENDLESS = {"hmret run": (signal.SIGTERM, 0), "hmret events --follow": (signal.SIGINT, 130)}
 
 # What would need this host: to be root, and systemd (`make systemd-test` has a real one). The unit must be there for it.
 SUDO = 'exec "$@"'
-SYSTEMCTL = 'test -s "$ROOT/etc/systemd/system/$3.service"'
+SYSTEMCTL = 'for unit; do :; done; test -s "$ROOT/etc/systemd/system/$unit.service"'
+JOURNALCTL = 'test "$1 $2" = "-u hmret"'
 NO_INDEX = ("NewConnectionError", "No matching distribution found", "Could not find a version")
 
 
@@ -56,7 +58,7 @@ class Host:
         }
         for folder in ("bin", "home"):
             (root / folder).mkdir(parents=True)
-        for name, line in (("sudo", SUDO), ("systemctl", SYSTEMCTL)):
+        for name, line in (("sudo", SUDO), ("systemctl", SYSTEMCTL), ("journalctl", JOURNALCTL)):
             (root / "bin" / name).write_text(f"#!/bin/sh\n{line}\n")
             (root / "bin" / name).chmod(0o755)
 
@@ -287,6 +289,7 @@ def test_no_code_is_shown_that_no_test_runs() -> None:
             "yaml": 2,
             "ini": 3,
         },  # here, test_guides.py, and cli/test_unit_file.py
+        "docs/ALERTS.md": {"sh": 15},  # here
         "docs/POLICY.md": {"yaml": 1},  # test_timelapse.py
         "docs/EMBEDDING.md": {"python": 11},  # test_guides.py
         "docs/CONTROL_API.md": {"sh": 2, "python": 1, "go": 1},  # test_control_api_page.py
@@ -297,3 +300,13 @@ def test_no_code_is_shown_that_no_test_runs() -> None:
         if blocks:
             shown[str(page.relative_to(ROOT))] = {language: blocks.count(language) for language in blocks}
     assert shown == run
+
+
+def test_the_first_command_of_each_runbook_runs(host: Host) -> None:
+    lines = re.findall(r"```sh\n(.*?)\n```", RUNBOOKS, re.DOTALL)
+    assert len(lines) == len(re.findall(r"^## ", RUNBOOKS, re.MULTILINE))
+    with running_service(host.cache.root, "--enable", "--allow", "*") as service:
+        service.wait_event("sweep_ended")
+        for line in dict.fromkeys(lines):
+            host.run(line)
+        assert service.stop() == 0
