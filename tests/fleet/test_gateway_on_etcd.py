@@ -203,7 +203,8 @@ async def test_a_full_etcd_refuses_what_writes_and_does_what_deletes() -> None:
 async def test_a_member_that_stands_still_is_left_for_another(etcd_cluster: Cluster, fleet_name: str) -> None:
     member = next(each for each in etcd_cluster.members if each is not etcd_cluster.leader())
     key = f"{fleet_name}/a"
-    gateway = Gateway([member.endpoint, *(set(etcd_cluster.endpoints) - {member.endpoint})], timeout=0.3)
+    endpoints = [member.endpoint, *(set(etcd_cluster.endpoints) - {member.endpoint})]
+    gateway = Gateway(endpoints, first=0, timeout=0.3)
     await gateway.transact(Txn((), (Put(key, "1"),)))
     member.freeze()
     try:

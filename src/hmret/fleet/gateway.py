@@ -6,6 +6,7 @@ given up.
 """
 
 import os
+import secrets
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -30,6 +31,7 @@ from hmret.fleet.store import (
     TxnResult,
     WrongCredentialsError,
 )
+from hmret.model.policy.fleet import FleetConfig
 
 __all__ = ["Gateway"]
 
@@ -55,7 +57,7 @@ class Gateway:
         tls: files for `https` endpoints.
         user: a user of etcd; empty: none.
         password_file: the file with its password; read again whenever a token is asked for.
-        first: which endpoint is asked first; hosts that differ in it spread over the members.
+        first: which endpoint is asked first; None: any, so that hosts spread over the members.
         seen: the newest answer before a restart.
         count: called for each request, with its kind and `ok`, `refused`, `unknown` or `unreachable`.
 
@@ -71,12 +73,12 @@ class Gateway:
         tls: TlsFiles | None = None,
         user: str = "",
         password_file: str = "",
-        first: int = 0,
+        first: int | None = None,
         seen: Seen | None = None,
         count: Callable[[str, str], None] = _ignore,
     ) -> None:
         self._endpoints = tuple(_plain(endpoint) for endpoint in endpoints)
-        self._next = first % len(self._endpoints)
+        self._next = secrets.randbelow(len(self._endpoints)) if first is None else first
         self._timeout = timeout
         self._newest = Newest(seen)
         self._count = count
@@ -91,6 +93,29 @@ class Gateway:
             headers={"Accept-Encoding": "identity"},
             follow_redirects=False,
             trust_env=False,
+        )
+
+    @classmethod
+    def of(
+        cls,
+        config: FleetConfig,
+        *,
+        seen: Seen | None = None,
+        count: Callable[[str, str], None] = _ignore,
+    ) -> "Gateway":
+        """Make the client that the settings of a host describe.
+
+        Raises:
+            ConfigError: the files for TLS cannot be used.
+        """
+        return cls(
+            config.endpoints,
+            timeout=config.timeout.total_seconds(),
+            tls=TlsFiles(config.ca_file, config.cert_file, config.key_file),
+            user=config.user,
+            password_file=config.password_file,
+            seen=seen,
+            count=count,
         )
 
     @property
