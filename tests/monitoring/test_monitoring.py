@@ -27,7 +27,8 @@ def expressions() -> Iterator[str]:
     """Return every query of the dashboard, and every alert."""
     dashboard = json.loads(DASHBOARD.read_text())
     for panel in dashboard["panels"]:
-        yield from (target["expr"] for target in panel["targets"])
+        yield from (target["expr"] for target in panel.get("targets", ()))
+    yield from (annotation["expr"] for annotation in dashboard["annotations"]["list"])
     yield from (variable["query"]["query"] for variable in dashboard["templating"]["list"][1:])
     yield ALERTS.read_text()
 
@@ -62,8 +63,9 @@ async def test_every_label_that_is_named_exists(anyio_backend: str) -> None:
 def test_the_dashboard_asks_for_its_data_source() -> None:
     dashboard = json.loads(DASHBOARD.read_text())
     assert dashboard["templating"]["list"][0]["type"] == "datasource"
-    for panel in dashboard["panels"]:
-        for owner in (panel, *panel["targets"]):
+    panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+    for panel in (*panels, *dashboard["annotations"]["list"]):
+        for owner in (panel, *panel.get("targets", ())):
             assert owner["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
 
 

@@ -3,22 +3,28 @@
 import json
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx2
 import pytest
 import yaml
 
+from api.engines import retention_with_everything
 from cli.caches import Cache
 from cli.services import free_port, running_service
+from hmret.api.metrics import render_metrics
+from monitoring.backfilled import SPAN_SECONDS, STEP_SECONDS, backfill
 from support.children import child
 from support.patience import PATIENCE, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
+DASHBOARD = ROOT / "packaging" / "grafana" / "hmret.json"
 RULES = ROOT / "packaging" / "alerts.yaml"
 ALERTS = [rule["alert"] for rule in yaml.safe_load(RULES.read_text())["groups"][0]["rules"]]
 PROMETHEUS = shutil.which("prometheus")
@@ -27,11 +33,11 @@ pytestmark = pytest.mark.skipif(PROMETHEUS is None, reason="prometheus is not in
 
 
 @contextmanager
-def prometheus(folder: Path, target: str) -> Iterator[httpx2.Client]:
+def prometheus(folder: Path, target: str, rules: Path = RULES) -> Iterator[httpx2.Client]:
     """Run it while the block lasts; yields a client of it."""
     config = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-        "rule_files": [str(RULES)],
+        "rule_files": [str(rules)],
         "scrape_configs": [{"job_name": "hmret", "static_configs": [{"targets": [target]}]}],
     }
     (folder / "prometheus.yml").write_text(json.dumps(config))  # which is YAML, too
@@ -92,3 +98,37 @@ def test_prometheus_scrapes_the_service_and_takes_the_alerts(tmp_path: Path) -> 
                 ("HmretGone", "pending")
             }
         assert service.stop() == 0
+
+
+def dashboard_expressions() -> Iterator[str]:
+    """Return what the dashboard asks, for every host and every job."""
+    dashboard = json.loads(DASHBOARD.read_text())
+    asked = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", ())]
+    asked += [annotation["expr"] for annotation in dashboard["annotations"]["list"]]
+    yield from (expression.replace("$job", ".*").replace("$instance", ".*") for expression in asked)
+
+
+async def _page() -> str:
+    async with retention_with_everything() as retention:
+        return render_metrics(retention)[0].decode()
+
+
+def test_whatever_dashboard_and_alerts_ask_finds_something_in_a_prometheus_with_data(tmp_path: Path) -> None:
+    page = anyio.run(_page)
+    now = int(time.time()) // STEP_SECONDS * STEP_SECONDS
+    backfill(page, tmp_path / "tsdb", now)
+    rules = yaml.safe_load(RULES.read_text())["groups"][0]["rules"]
+    asked = [*dashboard_expressions(), *(rule["expr"] for rule in rules)]
+    span = {"start": now - SPAN_SECONDS, "end": now, "step": STEP_SECONDS}
+    with prometheus(tmp_path, "127.0.0.1:1") as client:
+        wait_result(client, f"hmret_images @ {now}")
+        empty = []
+        for expression in asked:
+            answer = client.get("/query_range", params={"query": expression, **span})
+            assert answer.is_success, answer.text
+            if not answer.json()["data"]["result"]:
+                empty.append(expression)
+        nothing = client.get("/query_range", params={"query": "hmret_no_such_metric", **span}).json()
+    assert nothing["data"]["result"] == []
+    assert len(asked) > 40
+    assert empty == []
