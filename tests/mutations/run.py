@@ -26,6 +26,7 @@ from mutations.checks import MUTATIONS
 from mutations.content import CONTENT_MUTATIONS
 from mutations.deletion import DELETION_MUTATIONS
 from mutations.fleet import FLEET_MUTATIONS
+from mutations.fleet_gateway import GATEWAY_MUTATIONS
 from mutations.fleet_protocol import PROTOCOL_MUTATIONS
 from mutations.mutation import Mutation
 from mutations.native import NATIVE_MUTATIONS
@@ -40,6 +41,7 @@ EVERY: tuple[Mutation, ...] = (
     *CONTENT_MUTATIONS,
     *DELETION_MUTATIONS,
     *FLEET_MUTATIONS,
+    *GATEWAY_MUTATIONS,
     *NATIVE_MUTATIONS,
     *PROTOCOL_MUTATIONS,
     *READING_MUTATIONS,

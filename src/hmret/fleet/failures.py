@@ -103,6 +103,8 @@ def judge_status(endpoint: str, status: int, text: str) -> Failure | None:
     if status == _FORBIDDEN and text == _DENIED:
         what = f"{text}; grant the role of hmret.fleet.user readwrite on the prefix /hmret/"
         return Failure(endpoint, what, is_definite=True, is_denied=True)
+    # guard(only-refusals-are-definite): A release of which this host wrongly thinks that it was not carried out leaves
+    # a copy registered on its record that is not.
     if status == _BAD_REQUEST:
         if "CommonName of client" in text:
             # So that nobody takes the name for a user: through the gateway it cannot be one.

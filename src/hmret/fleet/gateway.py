@@ -210,6 +210,8 @@ class Gateway:
                 self._count(kind, "ok")
                 return outcome
             self._raise_if_refused(kind, outcome)
+            # guard(write-is-sent-once): Etcd may carry out what it has not answered at any later time, such as a
+            # registration after a later release.
             if outcome.was_sent:
                 self._count(kind, "unknown")
                 raise OutcomeUnknownError(f"{outcome}; whether the change was made is not known")

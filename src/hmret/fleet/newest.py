@@ -24,11 +24,13 @@ class Newest:
         Raises:
             RevisionWentBackError: the answer is older than that, or another cluster's.
         """
+        # guard(another-cluster-is-not-believed): It counts copies that nobody has registered there since.
         if before is not None and answer.cluster_id != before.cluster_id:
             raise RevisionWentBackError(
                 f"{endpoint}: this is etcd cluster {answer.cluster_id}, and it was {before.cluster_id}; if it was "
                 "restored from a backup, run hmret fleet reset, else correct hmret.fleet.endpoints"
             )
+        # guard(older-revision-is-not-believed): It counts copies again that were released since the backup.
         if before is not None and answer.revision < before.revision:
             raise RevisionWentBackError(
                 f"{endpoint}: etcd's revision went back from {before.revision} to {answer.revision}, so it was "
