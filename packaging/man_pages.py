@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from hmret.__main__ import main as call
-from hmret.cli.parsing.command_table import COMMANDS
+from hmret.cli.parsing.command_table import COMMANDS, GROUPS
 from hmret.model.policy.config import RetentionConfig
 from hmret.settings.config_files import HYPEMAN_FILES, OWN_FILE
 from hmret.settings.schema import RULE_SETTINGS, SETTINGS, SettingSchema
@@ -71,6 +71,9 @@ def man_pages() -> Iterator[tuple[str, str]]:
     yield "man1/hmret.1", _page_of_program()
     for name in COMMANDS:
         yield f"man1/hmret-{name}.1", _page_of_command(name)
+    for group, commands in GROUPS.items():
+        for name in commands:
+            yield f"man1/hmret-{group}-{name}.1", _page_of_command(group, name)
     yield "man5/hmret.yaml.5", _page_of_settings()
 
 
@@ -94,16 +97,20 @@ def _page_of_program() -> str:
     )
 
 
-def _page_of_command(name: str) -> str:
-    usage, paragraphs, sections = _help_of(name)
+def _page_of_command(*path: str) -> str:
+    usage, paragraphs, sections = _help_of(*path)
     first = paragraphs[0].rstrip(".")
+    name = " ".join(path)
     words = usage.removeprefix(f"hmret {name}")
+    related = [f"hmret-{path[0]}-{one}(1)" for one in GROUPS.get(path[0], ()) if one != path[-1]]
+    if len(path) > 1:
+        related.append(f"hmret-{path[0]}(1)")
     return _page(
-        (f"hmret-{name}", 1, f"{first[:1].lower()}{first[1:]}"),
+        (f"hmret-{'-'.join(path)}", 1, f"{first[:1].lower()}{first[1:]}"),
         ("SYNOPSIS", [f".B hmret {_escape(name)}\n{_escape(words.strip())}".rstrip()]),
         ("DESCRIPTION", map(_paragraph, paragraphs)),
         *((title, (_entry(*entry) for entry in entries)) for title, entries in sections),
-        ("SEE ALSO", [_paragraph("hmret(1), hmret.yaml(5)")]),
+        ("SEE ALSO", [_paragraph(", ".join(["hmret(1)", *sorted(related), "hmret.yaml(5)"]))]),
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from hmret.__main__ import main
 from hmret.cli.commands.completion import Shell
-from hmret.cli.parsing.command_table import COMMANDS, HELP
+from hmret.cli.parsing.command_table import COMMANDS, GROUPS, HELP
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -19,13 +19,14 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 EVERYWHERE = {"--help", "-h", "--version", "-V"}
 
 
-_OPTIONS: dict[str, set[str]] = {}
+PATHS = [(name,) for name in COMMANDS] + [(group, name) for group in GROUPS for name in GROUPS[group]]
+_OPTIONS: dict[tuple[str, ...], set[str]] = {}
 
 
-def options_of(call: Call, command: str) -> set[str]:
+def options_of(call: Call, *command: str) -> set[str]:
     """Return the options that the help of a command shows."""
     if command not in _OPTIONS:
-        _, output, _ = call(command, "--help")
+        _, output, _ = call(*command, "--help")
         heads = re.findall(r"^  (-[^:\n]*)", output, re.MULTILINE)
         _OPTIONS[command] = set(re.findall(r"(?<!\S)--?[a-z][a-z-]*", " ".join(heads)))
     return _OPTIONS[command]
@@ -47,7 +48,8 @@ def proposed(script: str, shell: str, command: str) -> set[str]:
             return {f"--{name}" if kind == "l" else f"-{name}" for kind, name in lines}
         case _:
             section = re.split(rf"^        {command}\)$", script, flags=re.MULTILINE)[1]
-            words = section.partition("\n          ;;\n")[0].partition("_arguments")[2]
+            # Behind a group come its commands.
+            words = re.split(r"\n          ;;\n|'1: :->cmds'", section)[0].partition("_arguments")[2]
             return set(re.findall(r"""^ +['"]\*?(--?[A-Za-z][a-z-]*)""", words, re.MULTILINE))
 
 
@@ -87,7 +89,8 @@ def test_what_documents_call_is_there_and_has_its_options(call: Call) -> None:
         if command in EVERYWHERE | {"version", "help", "COMMAND"}:
             continue
         options = {word.partition("=")[0].strip("'\"[].,:") for word in words if word.startswith(("-", "[-"))}
-        if command not in COMMANDS or not options <= options_of(call, command) | EVERYWHERE:
+        path = (command, words[0]) if command in GROUPS and words and words[0] != "COMMAND" else (command,)
+        if path not in PATHS or not options <= options_of(call, *path) | EVERYWHERE:
             wrong.append(f"{page}: hmret {' '.join((command, *words))}")
     assert wrong == []
 
@@ -100,7 +103,7 @@ def test_every_command_is_told_of_in_the_documents(command: str) -> None:
 
 
 def test_every_option_that_a_document_names_is_one_of_some_command(call: Call) -> None:
-    known = EVERYWHERE.union(*(options_of(call, command) for command in COMMANDS))
+    known = EVERYWHERE.union(*(options_of(call, *path) for path in PATHS))
     named = set()
     for page in (ROOT / "docs/OPERATING.md", ROOT / "README.md"):
         named |= set(re.findall(r"`(--[a-z][a-z-]*)[` =]", page.read_text(encoding="utf-8")))
@@ -109,8 +112,8 @@ def test_every_option_that_a_document_names_is_one_of_some_command(call: Call) -
 
 
 def test_the_help_names_commands_and_options_that_there_are(call: Call) -> None:
-    texts = [HELP, *(text for _, text in COMMANDS.values())]
-    known = EVERYWHERE.union(*(options_of(call, command) for command in COMMANDS))
+    texts = [HELP, *(text for commands in (COMMANDS, *GROUPS.values()) for _, text in commands.values())]
+    known = EVERYWHERE.union(*(options_of(call, *path) for path in PATHS))
     assert set(re.findall(r"(?<!\S)--[a-z][a-z-]*", " ".join(texts))) <= known
 
 

@@ -55,6 +55,13 @@ LOOKING = (
     ("GET", "/v1/leases/none"),
     ("GET", "/v1/events?after=zero&follow=false"),
     ("GET", "/v1/events?follow=maybe"),
+    ("GET", "/v1/fleet"),
+    ("GET", "/v1/fleet/holdings?image=alpine"),
+    ("GET", "/v1/fleet/plan"),
+    *(
+        ("POST", f"/v1/fleet/{change}")
+        for change in ("init", "reset", "set", "pause", "resume", "drain", "undrain", "forget")
+    ),
     ("GET", "/v1/nothing"),
     ("PUT", "/v1/status"),
     ("DELETE", "/v1/plan"),

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from hmret.__main__ import main
-from hmret.cli.parsing.command_table import COMMANDS
+from hmret.cli.parsing.command_table import COMMANDS, GROUPS
 from hmret.settings.schema import RULE_SETTINGS, SETTINGS
 from support.children import run_program
 from support.packaging_programs import load
+
+PATHS = [(name,) for name in COMMANDS] + [(group, name) for group in GROUPS for name in GROUPS[group]]
 
 
 @pytest.fixture(scope="module")
@@ -41,17 +43,21 @@ def text_of(page: Path) -> str:
 
 def test_the_program_each_command_and_the_settings_have_a_page(pages: Path) -> None:
     names = {str(path.relative_to(pages)) for path in pages.rglob("*.?")}
-    assert names == {"man1/hmret.1", "man5/hmret.yaml.5", *(f"man1/hmret-{name}.1" for name in COMMANDS)}
+    assert names == {
+        "man1/hmret.1",
+        "man5/hmret.yaml.5",
+        *(f"man1/hmret-{'-'.join(path)}.1" for path in PATHS),
+    }
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("path", PATHS, ids=" ".join)
 def test_the_page_of_a_command_says_all_that_its_help_says(
-    pages: Path, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    pages: Path, path: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "10000")
-    assert main([name, "--help"]) == 0
+    assert main([*path, "--help"]) == 0
     usage, *lines = capsys.readouterr().out.splitlines()
-    page = text_of(pages / f"man1/hmret-{name}.1")
+    page = text_of(pages / f"man1/hmret-{'-'.join(path)}.1")
     assert usage.removeprefix("Usage: ") in page
     for line in filter(None, lines):
         head, _, meaning = line.strip().partition(": ") if line.startswith("  ") else (line, "", "")
@@ -83,7 +89,7 @@ def test_man_shows_the_pages_without_a_warning(pages: Path) -> None:
     command = ["man", "--warnings", "-E", "UTF-8", "-l", *map(str, sorted(pages.rglob("*.?")))]
     shown = run_program(command, env=environment)
     assert (shown.returncode, shown.stderr) == (0, "")
-    assert shown.stdout.count("SEE ALSO") == len(COMMANDS) + 2
+    assert shown.stdout.count("SEE ALSO") == len(PATHS) + 2
     broken = pages / "broken"
     broken.write_text(".TH X 1\n.SH NAME\nx\n.nosuch request\n")
     assert (

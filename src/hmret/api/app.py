@@ -1,7 +1,7 @@
 """The control API: the engine's queries and commands over HTTP."""
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence, Set as AbstractSet
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Set as AbstractSet
 from contextlib import asynccontextmanager
 from functools import partial
 from http import HTTPStatus
@@ -20,11 +20,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from hmret.actors.threads import WorkerThreads
+from hmret.api.fleet_calls import FleetCalls
 from hmret.api.http.host_guard import HostGuard
 from hmret.api.http.loop_guard import LoopGuard
 from hmret.api.http.page import load_page
 from hmret.api.http.requests import (
     read_body,
+    read_choice,
     read_count,
     read_moment,
     read_ttl,
@@ -100,6 +102,7 @@ def make_app(
         "/v1/images/{image:path}": {"GET": calls.explain},
         "/v1/quarantine": {"GET": calls.quarantine},
         "/v1/events": {"GET": calls.events},
+        **calls.fleet.reads(),
     }
     writes: dict[str, Mapping[str, Answer]] = {
         "/v1/plan": {"GET": calls.plan, "POST": calls.candidate},
@@ -109,6 +112,7 @@ def make_app(
         "/v1/sweeps": {"POST": calls.sweep},
         "/v1/leases": {"GET": calls.leases, "POST": calls.grant},
         "/v1/leases/{id}": {"GET": calls.lease, "PUT": calls.renew, "DELETE": calls.end},
+        **calls.fleet.writes(),
     }
     routes = reads if read_only else {**reads, **writes}
     guards = [Middleware(LoopGuard, retention=retention)]
@@ -159,11 +163,16 @@ class _Calls:
     _catalog: ImageIndex = attrs.field(init=False)
     _planning: anyio.Semaphore = attrs.field(factory=partial(anyio.Semaphore, _PLANS))
     _planners: int = 0
+    fleet: FleetCalls = attrs.field(init=False)
 
     @_catalog.default
     def _new_catalog(self) -> ImageIndex:
         # One thread: pages share the cached results on a plan.
         return ImageIndex(self._retention, WorkerThreads(1))
+
+    @fleet.default
+    def _fleet_calls(self) -> FleetCalls:
+        return FleetCalls(self._retention, self._place_to_plan)
 
     # Reads.
 
@@ -249,7 +258,7 @@ class _Calls:
     async def events(self, request: Request) -> Response:
         hub = self._retention.event_hub
         last = request.headers.get("last-event-id") or request.query_params.get("after")
-        follow = _read_choice(request, "follow", ("true", "false")) == "true"
+        follow = read_choice(request, "follow", ("true", "false")) == "true"
         after = read_event_id(hub, last)
         return EventStream(hub, after, heartbeat_seconds=self._heartbeat_seconds, follow=follow)
 
@@ -296,7 +305,7 @@ class _Calls:
         return _json(document_of(structs.RestoredDocument, restored))
 
     async def sweep(self, request: Request) -> Response:
-        releases = _read_choice(request, "release_brake", ("false", "true")) == "true"
+        releases = read_choice(request, "release_brake", ("false", "true")) == "true"
         document = sweep_document(await self._retention.sweep(release_brake=releases))
         return Response(await self._threads.run(encode_document, document), media_type="application/json")
 
@@ -378,22 +387,9 @@ def _no_lease(request: Request) -> Problem:
 def _read_query(request: Request) -> Query:
     return Query(
         q=request.query_params.get("q", ""),
-        action=_read_choice(request, "action", ("", *Action)),
-        reason=_read_choice(request, "reason", ("", *Reason)),
+        action=read_choice(request, "action", ("", *Action)),
+        reason=read_choice(request, "reason", ("", *Reason)),
         status=request.query_params.get("status", ""),
-        sort=_read_choice(request, "sort", tuple(SORTS)),
-        descending=_read_choice(request, "order", ("asc", "desc")) == "desc",
+        sort=read_choice(request, "sort", tuple(SORTS)),
+        descending=read_choice(request, "order", ("asc", "desc")) == "desc",
     )
-
-
-def _read_choice(request: Request, name: str, choices: Sequence[str]) -> str:
-    """Parse a parameter that is one of several words; default: the first."""
-    text = request.query_params.get(name, choices[0])
-    if text not in choices:
-        expected = ", ".join(filter(None, choices))
-        raise Problem(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            "invalid-parameter",
-            f"{name}: expected one of {expected}, got {text[:100]!r}",
-        )
-    return text

@@ -12,9 +12,10 @@ from typing import Any
 import msgspec
 
 from hmret.api.image_index import SORTS
-from hmret.api.wire import structs, structs_outcomes, structs_requests
+from hmret.api.wire import structs, structs_fleet, structs_outcomes, structs_requests
 from hmret.api.wire.structs_outcomes import LARGEST_PAGE, MOST_DAYS
 from hmret.api.wire.structs_requests import GivenImage
+from hmret.model.fleet import FleetState
 from hmret.model.images import Cause
 from hmret.model.plan.forecast import DAYS
 from hmret.model.report import SweepStatus
@@ -47,10 +48,12 @@ def openapi_document(version: str) -> Described:
 
 def _schemas() -> Described:
     """Describe every document, by its class name without the suffix."""
-    names = {**vars(structs), **vars(structs_outcomes), **vars(structs_requests)}
+    names: Described = {}
+    for module in (structs, structs_outcomes, structs_requests, structs_fleet):
+        names |= vars(module)
     kinds = [kind for name, kind in names.items() if re.search("[a-z](Document|Body)$", name)]
     _, schemas = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
-    for kind in (Action, Cause, Reason, SweepStatus):
+    for kind in (Action, Cause, FleetState, Reason, SweepStatus):
         schemas[kind.__name__] = {"type": "string", "enum": list(kind)}
     for schema in schemas.values():
         if "properties" in schema and "additionalProperties" not in schema:
@@ -71,7 +74,7 @@ def _require_all(schema: Described) -> None:
 
 def _paths() -> Described:
     paths: Described = {}
-    for request, call in {**_reads(), **_writes()}.items():
+    for request, call in {**_reads(), **_writes(), **_fleet()}.items():
         method, path = request.split()
         paths.setdefault(path, {})[method.lower()] = call
     return paths
@@ -190,6 +193,67 @@ def _writes() -> Described:
             _ID,
         ),
     }
+
+
+def _fleet() -> Described:
+    """Describe the calls of a fleet; 404: also that this host is in none."""
+    return {
+        "GET /v1/fleet": _call(
+            "fleet", "The hosts of the fleet, its settings, and etcd", _answers("Fleet", 404)
+        ),
+        "GET /v1/fleet/holdings": _call(
+            "fleetHoldings",
+            "Which hosts hold a copy of an image, and which of them count",
+            _answers("FleetHoldings", 404, 409, 422, 503),
+            {
+                **_query("image", _TEXT, "A digest, a reference by digest, or an image that is here."),
+                "required": True,
+            },
+        ),
+        "GET /v1/fleet/plan": _call(
+            "fleetPlan",
+            "What the hosts would delete, and the fleet's budget",
+            _answers("FleetPlan", 404, 409, 503),
+        ),
+        "POST /v1/fleet/init": _call(
+            "fleetInit", "Make the fleet in etcd", _answers("FleetGeneration", 403, 404, 409, 503)
+        ),
+        "POST /v1/fleet/reset": _call(
+            "fleetReset",
+            "Start a new generation of the fleet, after etcd was restored from a backup",
+            _answers("FleetGeneration", 403, 404, 409, 503),
+        ),
+        "POST /v1/fleet/set": _call(
+            "fleetSet", "Change a setting of the whole fleet", _changes("FleetSettingsChanged"), body="Set"
+        ),
+        "POST /v1/fleet/pause": _call(
+            "fleetPause",
+            "Pause all deletion on all hosts; once it is answered, none deletes any further image",
+            _changes("FleetSettingsChanged"),
+            body="Pause",
+        ),
+        "POST /v1/fleet/resume": _call(
+            "fleetResume",
+            "Resume deletion after a pause",
+            _answers("FleetSettingsChanged", 403, 404, 409, 503),
+        ),
+        "POST /v1/fleet/drain": _call(
+            "fleetDrain",
+            "Stop counting the copies on a host; lists the last copies there",
+            _changes("Drain"),
+            body="Drain",
+        ),
+        "POST /v1/fleet/undrain": _call(
+            "fleetUndrain", "Count the copies on a drained host again", _changes("FleetHolders"), body="Host"
+        ),
+        "POST /v1/fleet/forget": _call(
+            "fleetForget", "Remove a host that is gone for good", _changes("FleetHolders"), body="Host"
+        ),
+    }
+
+
+def _changes(schema: str) -> Described:
+    return _answers(schema, 403, 404, 409, *_OF_BODIES, 503)
 
 
 def _call(name: str, summary: str, responses: Described, *parameters: Described, body: str = "") -> Described:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 __all__ = ["COMPLETED", "TIME_SECONDS", "print_names"]
 
-COMPLETED = ("explain", "mark-used", "lease", "restore")
+COMPLETED = ("explain", "mark-used", "lease", "restore", "holdings")
 """The commands whose argument is an image."""
 TIME_SECONDS = 0.3
 """How long a shell waits for names, with the start of the interpreter."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from hmret.fleet.keys import host_of
-from hmret.model.fleet import FleetSettings
+from hmret.model.fleet import FleetSettings, FleetState
 from hmret.model.values import frozen
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Holdings",
     "HostStatus",
     "LastCopy",
+    "LocalStatus",
     "TakenToken",
 ]
 
@@ -95,6 +96,23 @@ class FleetStatus:
     def copies(self) -> int:
         """All copies of the fleet, as far as hosts have told of theirs."""
         return sum(host.copies or 0 for host in self.hosts)
+
+
+@frozen(kw_only=True)
+class LocalStatus:
+    """How this host stands to its fleet, as its engine knows it."""
+
+    fleet: str
+    state: FleetState
+    detail: str | None
+    """What is wrong, with the remedy; None: nothing."""
+    host: str
+    holder: str | None
+    """None: this data directory has no id yet."""
+    last_contact: datetime | None = None
+    """When etcd last answered the engine; None: it never did, or none runs."""
+    settings: FleetSettings | None = None
+    """The settings of the fleet as last read; None: not read yet."""
 
 
 @frozen(kw_only=True)

@@ -12,7 +12,7 @@ import msgspec
 
 from hmret.model.errors import InvalidReferenceError
 
-__all__ = ["ImageReference", "forget_references", "is_repository", "parse_reference", "parsed"]
+__all__ = ["ImageReference", "digest_in", "forget_references", "is_repository", "parse_reference", "parsed"]
 
 _PATH_MAX = 255
 
@@ -83,6 +83,17 @@ def parse_reference(text: str) -> ImageReference:
     if digest is not None:
         return ImageReference(repository, None, digest)
     return ImageReference(repository, tag or "latest", None)
+
+
+def digest_in(text: str) -> str | None:
+    """Return the digest that a text names: as `sha256:` and hex, as hex alone, or in a reference; None: it names none."""
+    hexadecimal = text.removeprefix("sha256:")
+    if _BARE_HEX.fullmatch(hexadecimal) is not None:
+        return f"sha256:{hexadecimal}"
+    try:
+        return parse_reference(text).digest
+    except InvalidReferenceError:
+        return None
 
 
 # Sized for the references of a large host's guests; each entry costs some 400 bytes.

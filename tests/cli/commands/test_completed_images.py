@@ -18,7 +18,7 @@ from cli.services import running_service
 from hmret.__main__ import main
 from hmret.cli import image_names
 from hmret.cli.image_names import COMPLETED, TIME_SECONDS
-from hmret.cli.parsing.command_table import COMMANDS
+from hmret.cli.parsing.command_table import COMMANDS, GROUPS
 from support.children import run_program
 
 Call = Callable[..., tuple[int, str, str]]
@@ -92,6 +92,7 @@ def in_bash(home: Path, line: str, words: list[str]) -> list[str]:
         ("hmret explain --timeout ", ["hmret", "explain", "--timeout", ""], []),
         ("hmret explain --al", ["hmret", "explain", "--al"], ["--allow"]),
         ("hmret plan ", ["hmret", "plan", ""], []),
+        ("hmret fleet holdings gh", ["hmret", "fleet", "holdings", "gh"], NAMES[2:]),
     ],
 )
 def test_bash_proposes_the_images_that_begin_so(
@@ -110,7 +111,11 @@ def test_a_shell_waits_no_longer_than_a_person_notices(home: Path, shell: str) -
 def test_fish_proposes_the_images_that_begin_so(home: Path) -> None:
     if run_program(["sh", "-c", "command -v fish"]).returncode != 0:
         pytest.skip("needs fish")
-    for typed, proposed in (("explain gh", NAMES[2:]), ("mark-used docker", NAMES[:2])):
+    for typed, proposed in (
+        ("explain gh", NAMES[2:]),
+        ("mark-used docker", NAMES[:2]),
+        ("fleet holdings gh", NAMES[2:]),
+    ):
         program = f"source {home}/fish; complete -C 'hmret {typed}'"
         assert run_shell(home, "fish", "--no-config", "-c", program) == proposed
     assert "--complete-images mark-used docker mark-used" in (home / "asked").read_text().splitlines()
@@ -129,7 +134,8 @@ def test_zsh_asks_for_the_images_of_each_command_that_takes_one(home: Path) -> N
 
 
 def test_the_commands_are_those_whose_argument_is_an_image(call: Call) -> None:
-    taking = {name for name in COMMANDS if re.search(r" IMAGE\b", call(name, "--help")[1].splitlines()[0])}
+    paths = [(name,) for name in COMMANDS] + [(group, name) for group in GROUPS for name in GROUPS[group]]
+    taking = {path[-1] for path in paths if re.search(r" IMAGE\b", call(*path, "--help")[1].splitlines()[0])}
     assert taking == set(COMPLETED)
 
 

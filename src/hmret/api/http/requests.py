@@ -1,5 +1,6 @@
 """Reading requests: bodies bounded in size and time, and validated parameters."""
 
+from collections.abc import Sequence
 from contextlib import aclosing
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -16,6 +17,7 @@ from hmret.model.times import SECOND, datetime_of, parse_time
 __all__ = [
     "LARGEST_BODY",
     "read_body",
+    "read_choice",
     "read_count",
     "read_moment",
     "read_ttl",
@@ -140,6 +142,15 @@ def read_count(request: Request, name: str, default: int, largest: int) -> int:
     if not 1 <= int(text) <= largest:
         raise _invalid(name, f"expected a number from 1 to {largest}, got {text}")
     return int(text)
+
+
+def read_choice(request: Request, name: str, choices: Sequence[str]) -> str:
+    """Parse a parameter that is one of several words; default: the first."""
+    text = request.query_params.get(name, choices[0])
+    if text not in choices:
+        expected = ", ".join(filter(None, choices))
+        raise _invalid(name, f"expected one of {expected}, got {text[:100]!r}")
+    return text
 
 
 def _invalid(name: str, detail: str) -> Problem:

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 __all__ = [
+    "Body",
     "CandidateBody",
     "ConfirmBody",
     "GivenImage",
@@ -39,11 +40,11 @@ _Ttl = Annotated[
 _Text = Annotated[str, Meta(extra_json_schema={"maxLength": _LONGEST_TEXT})]
 
 
-class _Body(msgspec.Struct, forbid_unknown_fields=True):
+class Body(msgspec.Struct, forbid_unknown_fields=True):
     """A JSON object that a client sends."""
 
 
-class MarkUsedBody(_Body):
+class MarkUsedBody(Body):
     """`POST /v1/mark-used`."""
 
     image: GivenImage
@@ -57,13 +58,13 @@ class RestoreBody(MarkUsedBody):
     """`POST /v1/restore`."""
 
 
-class ConfirmBody(_Body):
+class ConfirmBody(Body):
     """`POST /v1/confirm`."""
 
     what: list[str] = []
 
 
-class CandidateBody(_Body):
+class CandidateBody(Body):
     """`POST /v1/plan`."""
 
     settings: Annotated[
@@ -87,7 +88,7 @@ class GrantLeaseBody(MarkUsedBody, kw_only=True):
                 raise ValueError(f"{name}: expected at most {_LONGEST_TEXT} characters")
 
 
-class RenewLeaseBody(_Body):
+class RenewLeaseBody(Body):
     """`PUT /v1/leases/{id}`."""
 
     ttl: _Ttl

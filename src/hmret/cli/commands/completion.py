@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from hmret.cli.display.output import write_result
 from hmret.cli.image_names import COMPLETED, TIME_SECONDS
 from hmret.cli.parsing.app import make_app
-from hmret.cli.parsing.command_table import WITHOUT_VALUE
+from hmret.cli.parsing.command_table import GROUPS, WITHOUT_VALUE
 
 __all__ = ["Shell", "completion"]
 
@@ -57,7 +57,7 @@ function __hmret_images
     timeout @SECONDS@ hmret --complete-images $argv[1] (commandline -ct) $words[2..] 2>/dev/null
 end
 """
-_FISH_IMAGE = "complete -c hmret -n '__fish_hmret_using_command {0}' -f -a '(__hmret_images {0})'\n"
+_FISH_IMAGE = "complete -c hmret -n '__fish_hmret_using_command {0}' -f -a '(__hmret_images {1})'\n"
 # The description of an image in zsh's script, behind which its action goes.
 _ZSH_IMAGE = re.compile(r"^( +'1:A reference by tag [^'\n]*)'", re.MULTILINE)
 
@@ -77,7 +77,11 @@ def _with_images(shell: Shell, script: str) -> str:
                 "@FLAGS@", "|".join(flag.removeprefix("--") for flag in WITHOUT_VALUE)
             )
         case "fish":
-            return script + _FISH_IMAGES + "".join(map(_FISH_IMAGE.format, COMPLETED))
+            return (
+                script
+                + _FISH_IMAGES
+                + "".join(_FISH_IMAGE.format(_path_of(name), name) for name in COMPLETED)
+            )
         case "zsh":
             # In the one function of the file: zsh calls it when it loads it, but not if there is another
             # beside it.
@@ -85,9 +89,15 @@ def _with_images(shell: Shell, script: str) -> str:
             return _in_each_command(script).replace(start, f"{start}{_ZSH_IMAGES}", 1)
 
 
+def _path_of(command: str) -> str:
+    """Return a command as it is typed: behind the name of its group, if it is in one."""
+    groups = [group for group, commands in GROUPS.items() if command in commands]
+    return " ".join([*groups, command])
+
+
 def _in_each_command(script: str) -> str:
     """Add the completion of images to the image argument of each command in zsh's script."""
-    parts = re.split(r"(?m)^(        [a-z-]+\)\n)", script)
+    parts = re.split(r"(?m)^((?: {8}| {16})[a-z-]+\)\n)", script)
     for index in range(1, len(parts), 2):
         command = parts[index].strip(" )\n")
         if command in COMPLETED:

@@ -1,7 +1,7 @@
 """The cyclopts application: the commands, their options and help, and its usage errors."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cyclopts import App, CycloptsError, UnknownCommandError, UnknownOptionError, UnusedCliTokensError
@@ -9,6 +9,7 @@ from cyclopts import App, CycloptsError, UnknownCommandError, UnknownOptionError
 from hmret.cli.display.output import is_terminal
 from hmret.cli.parsing.command_table import (
     COMMANDS,
+    GROUPS,
     HELP,
     HELP_FLAGS,
     VERSION_FLAGS,
@@ -44,10 +45,18 @@ def call(words: Sequence[str]) -> int:
 
 def make_app() -> App:
     """Assemble the commands; none is imported."""
+    app = _app_of("hmret", HELP, COMMANDS)
+    for group, commands in GROUPS.items():
+        app.command(_app_of(group, COMMANDS[group][1], commands))
+    return app
+
+
+def _app_of(name: str, text: str, commands: Mapping[str, tuple[str, str]]) -> App:
+    """Assemble the program, or a group of commands."""
     formatter: HelpFormatter | str = "default" if is_terminal(sys.stdout) else _WrappedHelp()
     app = App(
-        name="hmret",
-        help=in_paragraphs(HELP),
+        name=name,
+        help=in_paragraphs(text),
         help_format="plaintext",
         help_flags=HELP_FLAGS,
         help_formatter=formatter,  # type: ignore[arg-type]  # the two words that it takes
@@ -57,8 +66,9 @@ def make_app() -> App:
         verbose=False,
         suppress_keyboard_interrupt=False,
     )
-    for name, (target, text) in COMMANDS.items():
-        app.command(target, name=name, help=in_paragraphs(text))
+    for command, (target, description) in commands.items():
+        if target:
+            app.command(target, name=command, help=in_paragraphs(description))
     return app
 
 
@@ -97,7 +107,9 @@ def _message_of(error: CycloptsError) -> str:
             return f"unexpected: {' '.join(error.unused_tokens or ())}"
         case UnknownCommandError():
             name = (error.unused_tokens or [""])[0]
-            return f'unknown command "{name}"{suggest(name, COMMANDS) or ". --help lists them"}'
+            group = (error.command_chain or ("",))[-1]
+            remedy = suggest(name, GROUPS.get(group, COMMANDS)) or ". --help lists them"
+            return f'unknown command "{" ".join(filter(None, (group, name)))}"{remedy}'
         case UnknownOptionError():
             given = (error.token.keyword or error.token.value).partition("=")[0]
             if given in (*WITH_VALUE, *WITHOUT_VALUE):

@@ -2,7 +2,16 @@
 
 from collections.abc import Mapping
 
-__all__ = ["COMMANDS", "HELP", "HELP_FLAGS", "VERSION_FLAGS", "WITHOUT_VALUE", "WITH_VALUE", "in_paragraphs"]
+__all__ = [
+    "COMMANDS",
+    "GROUPS",
+    "HELP",
+    "HELP_FLAGS",
+    "VERSION_FLAGS",
+    "WITHOUT_VALUE",
+    "WITH_VALUE",
+    "in_paragraphs",
+]
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "run": (
@@ -119,6 +128,13 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "hmret.cli.commands.unit:unit",
         """Print the systemd unit that runs this installation.""",
     ),
+    "fleet": (
+        "",
+        """Work with the fleet: many hosts that agree through etcd on how many copies of an image stay.
+
+        Requires hmret.fleet.endpoints. Exit code 1: etcd does not answer, it has no such fleet, or the host
+        or image is unknown.""",
+    ),
     "demo": (
         "hmret.cli.commands.demo:demo",
         """Show images being pulled, protected and deleted, in a small cache of its own.""",
@@ -134,7 +150,78 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         zsh: save it under the required name _cyclopts_hmret in a folder of $fpath.""",
     ),
 }
-"""The module of each command, imported only when called, and its help."""
+"""The module of each command, imported only when called, and its help; no module: a group of commands."""
+
+GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
+    "fleet": {
+        "init": (
+            "hmret.cli.commands.fleet.changing:init",
+            """Make the fleet in etcd, once, before its first host joins.
+
+            Exit code 1: the fleet exists already.""",
+        ),
+        "reset": (
+            "hmret.cli.commands.fleet.changing:reset",
+            """Start a new generation of the fleet, after etcd was restored from a backup.
+
+            Settings, pause and drains are taken over; hosts register their copies again. Do this before hosts
+            reach the restored etcd. Exit code 1: there is no such fleet.""",
+        ),
+        "status": (
+            "hmret.cli.commands.fleet.asking:status",
+            """Show the hosts of the fleet, its settings, and the state of etcd.
+
+            Exit code 1: this host has not joined the fleet.""",
+        ),
+        "holdings": (
+            "hmret.cli.commands.fleet.asking:holdings",
+            """Show which hosts hold a copy of an image, which of them count, and when it was last used anywhere.
+
+            Exit code 1: no host holds it.""",
+        ),
+        "plan": (
+            "hmret.cli.commands.fleet.asking:plan",
+            """Show what the hosts would delete, the fleet's budget, and what has expired on this host.""",
+        ),
+        "set": (
+            "hmret.cli.commands.fleet.changing:set_setting",
+            """Change a setting of the whole fleet.
+
+            KEY is min_copies (0 to 40), budget (a share such as 5%, or a number of copies), tokens (1 to 100),
+            canary or forget_after (durations; 0s: off).""",
+        ),
+        "pause": (
+            "hmret.cli.commands.fleet.changing:pause",
+            """Pause all deletion on all hosts of the fleet.
+
+            When it returns, no host deletes any further image.""",
+        ),
+        "resume": (
+            "hmret.cli.commands.fleet.changing:resume",
+            """Resume deletion after a pause.""",
+        ),
+        "drain": (
+            "hmret.cli.commands.fleet.changing:drain",
+            """Stop counting the copies on a host that is to be emptied or removed.
+
+            Lists the images of which too few copies would be left without it. HOST is a host's name or one of
+            its holders, as status shows them. Exit code 1: no such host.""",
+        ),
+        "undrain": (
+            "hmret.cli.commands.fleet.changing:undrain",
+            """Count the copies on a drained host again.
+
+            Exit code 1: no such host.""",
+        ),
+        "forget": (
+            "hmret.cli.commands.fleet.changing:forget",
+            """Remove a host that is gone for good from the fleet.
+
+            A host that was only away joins again, and registers what it holds. Exit code 1: no such host.""",
+        ),
+    },
+}
+"""The commands of each group, in the same form."""
 
 HELP = """Delete images that have been unused for a long time, and never one that is needed.
 
@@ -142,7 +229,7 @@ A command's options may also precede it. An image is named by a reference (alpin
 of its digest, or by the VM that runs from it.
 
 If an engine is running on the data directory, sweep, plan, images, du, forecast, explain, mark-used, confirm,
-restore and quarantine ask it. With --enable, --unused-for or --allow, sweep, plan, images, du, forecast and
+restore, quarantine and fleet ask it. With --enable, --unused-for or --allow, sweep, plan, images, du, forecast and
 explain do not ask it.
 
 Exit codes: 0 done; 1 something failed or is suspended; 2 bad usage or config; 3 another engine holds the data

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from hmret.cli.display.output import complain, escape_unprintable, is_terminal, write_result
-from hmret.cli.parsing.command_table import HELP_FLAGS, VERSION_FLAGS, WITH_VALUE, WITHOUT_VALUE
+from hmret.cli.parsing.command_table import GROUPS, HELP_FLAGS, VERSION_FLAGS, WITH_VALUE, WITHOUT_VALUE
 from hmret.cli.parsing.suggestions import suggest
 from hmret.cli.parsing.whole_help import pipe_width, whole_help
 from hmret.model.errors import ConfigError, DataDirLockedError, HmretError, InvalidReferenceError
@@ -93,32 +93,48 @@ def _refuse_no_text(tokens: Sequence[str]) -> None:
 
 
 def _command_first(tokens: Sequence[str]) -> list[str]:
-    """Move common options that precede the command behind it.
+    """Move common options that precede the command, or precede its group, behind it.
 
     Raises:
         ConfigError: something else precedes it, or there is no command.
+    """
+    options, words = _split_options(tokens)
+    if options and options[-1] in HELP_FLAGS + VERSION_FLAGS:
+        return options[-1:]
+    if not tokens:
+        return ["--help"]
+    if not words:
+        raise ConfigError("expected a command; --help lists them")
+    match words:
+        case ["help", *names]:
+            known = names[: 2 if names[0] in GROUPS else 1] if names else []
+            return [*(name for name in known if not name.startswith("-")), "--help"]
+        case ["version"]:
+            return ["--version"]
+    name, *rest = words
+    if name not in GROUPS:
+        return [name, *options, *rest]
+    more, rest = _split_options(rest)
+    # Of the group itself there is nothing but help.
+    return [name, *rest[:1], *options, *more, *rest[1:]] if rest else [name, *more]
+
+
+def _split_options(tokens: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split off the common options in front; a flag for help or the version is the last of them.
+
+    Raises:
+        ConfigError: another option is in front.
     """
     position = 0
     while position < len(tokens) and tokens[position].startswith("-"):
         name, equals, _ = tokens[position].partition("=")
         if name in HELP_FLAGS + VERSION_FLAGS:
-            return [name]
+            return [*tokens[:position], name], []
         if name not in WITH_VALUE + WITHOUT_VALUE:
             known = WITH_VALUE + WITHOUT_VALUE + HELP_FLAGS + VERSION_FLAGS
             raise ConfigError(f"unknown option: {tokens[position]}{suggest(name, known)}")
         position += 1 if equals or name in WITHOUT_VALUE else 2
-    if not tokens:
-        return ["--help"]
-    if position >= len(tokens):
-        raise ConfigError("expected a command; --help lists them")
-    match tokens[position:]:
-        case ["help", name, *_] if not name.startswith("-"):
-            return [name, "--help"]
-        case ["help", *_]:
-            return ["--help"]
-        case ["version", *rest] if not rest:
-            return ["--version"]
-    return [tokens[position], *tokens[:position], *tokens[position + 1 :]]
+    return [*tokens[:position]], [*tokens[position:]]
 
 
 def _message_of(error: Exception) -> str:

@@ -1,0 +1,1 @@
+"""The commands of a fleet: one group, of which each asks the running engine, else etcd."""

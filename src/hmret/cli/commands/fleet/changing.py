@@ -1,0 +1,193 @@
+"""`fleet init`, `reset`, `set`, `pause`, `resume`, `drain`, `undrain`, `forget`: what an operator changes in a fleet."""
+
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from hmret.api.wire import structs_fleet as structs
+from hmret.cli.commands.fleet.display import last_copies_table, put_paused
+from hmret.cli.commands.fleet.on_etcd import ask_fleet, posting, who
+from hmret.cli.display.output import printable, say, write_json, write_result
+from hmret.cli.parsing.fewer_options import WITHOUT_POLICY, WithoutPolicy
+from hmret.cli.parsing.options import FLAG
+from hmret.model.policy.config import RetentionConfig
+
+if TYPE_CHECKING:
+    from hmret.fleet.operating import FleetOperator
+    from hmret.model.fleet import FleetSettings
+
+__all__ = ["drain", "forget", "init", "pause", "reset", "resume", "set_setting", "undrain"]
+
+_Host = Annotated[
+    str,
+    Parameter(name="HOST", help="The name of a host, or of one of its holders, as fleet status shows them."),
+]
+_Reason = Annotated[str, Parameter(help="Why, for other operators to see.")]
+
+_SHORTEST_WAIT = 5.0
+_LONGEST_WAIT = 60.0
+_REST = 10
+"""A look at all copies is followed by a wait this many times as long, within these bounds."""
+
+
+def init(*, common: WithoutPolicy = WITHOUT_POLICY) -> int:
+    """Make the fleet in etcd."""
+    return _begin(common, "init", lambda operator: operator.init())
+
+
+def reset(*, common: WithoutPolicy = WITHOUT_POLICY) -> int:
+    """Start a new generation of the fleet."""
+    return _begin(common, "reset", lambda operator: operator.reset())
+
+
+def set_setting(
+    key: Annotated[str, Parameter(name="KEY", help="The name of the setting.")],
+    value: Annotated[str, Parameter(name="VALUE", help="Its new value.")],
+    /,
+    *,
+    common: WithoutPolicy = WITHOUT_POLICY,
+) -> int:
+    """Change a setting of the whole fleet."""
+    changed = _change(
+        common, "set", {"key": key, "value": value}, lambda operator: operator.change(key, value)
+    )
+    if common.json:
+        write_json(changed)
+    else:
+        write_result(f"{key}: {getattr(changed.settings, key)}")
+    return 0
+
+
+def pause(*, reason: _Reason = "", common: WithoutPolicy = WITHOUT_POLICY) -> int:
+    """Pause all deletion on all hosts of the fleet."""
+    by = who()
+    changed = _change(
+        common,
+        "pause",
+        {"by": by, "reason": reason},
+        lambda operator: operator.pause(by, datetime.now(UTC), reason),
+    )
+    if common.json:
+        write_json(changed)
+    else:
+        write_result(put_paused(changed.settings))
+    return 0
+
+
+def resume(*, common: WithoutPolicy = WITHOUT_POLICY) -> int:
+    """Resume deletion after a pause."""
+    changed = _change(common, "resume", None, lambda operator: operator.resume())
+    if common.json:
+        write_json(changed)
+    else:
+        write_result(put_paused(changed.settings))
+    return 0
+
+
+def drain(
+    host: _Host,
+    /,
+    *,
+    reason: _Reason = "",
+    wait: Annotated[
+        bool,
+        FLAG,
+        Parameter(help="Wait until no last copy of an image is on the host, however long that takes."),
+    ] = False,
+    common: WithoutPolicy = WITHOUT_POLICY,
+) -> int:
+    """Stop counting the copies on a host."""
+    by = who()
+
+    def ask() -> structs.DrainDocument:
+        async def on_etcd(operator: "FleetOperator", config: RetentionConfig) -> structs.DrainDocument:
+            from hmret.api.wire.convert_fleet import drain_document  # noqa: PLC0415 - only if no engine runs
+
+            holders = await operator.drain(host, by, datetime.now(UTC), reason)
+            return drain_document(holders, await operator.last_copies(holders, config.fleet.min_copies))
+
+        body = {"host": host, "by": by, "reason": reason}
+        return ask_fleet(common, posting("drain", body), structs.DrainDocument, on_etcd)
+
+    drained = ask()
+    if wait:
+        drained = _wait_for_copies(ask, drained)
+    if common.json:
+        write_json(drained)
+    else:
+        write_result("\n".join([f"drained: {', '.join(drained.holders)}", last_copies_table(drained)]))
+    return 0
+
+
+def undrain(host: _Host, /, *, common: WithoutPolicy = WITHOUT_POLICY) -> int:
+    """Count the copies on a drained host again."""
+    return _about_host(common, "undrain", host, "no longer drained", lambda operator: operator.undrain(host))
+
+
+def forget(host: _Host, /, *, common: WithoutPolicy = WITHOUT_POLICY) -> int:
+    """Remove a host that is gone for good from the fleet."""
+    return _about_host(common, "forget", host, "forgotten", lambda operator: operator.forget(host))
+
+
+def _begin(common: WithoutPolicy, path: str, call: "Callable[[FleetOperator], Awaitable[str]]") -> int:
+    async def on_etcd(operator: "FleetOperator", _: RetentionConfig) -> structs.FleetGenerationDocument:
+        return structs.FleetGenerationDocument(operator.fleet, await call(operator))
+
+    begun = ask_fleet(common, posting(path), structs.FleetGenerationDocument, on_etcd)
+    if common.json:
+        write_json(begun)
+    else:
+        write_result(printable(f"fleet {begun.fleet}, generation {begun.generation}"))
+    return 0
+
+
+def _change(
+    common: WithoutPolicy,
+    path: str,
+    body: dict[str, object] | None,
+    call: "Callable[[FleetOperator], Awaitable[FleetSettings]]",
+) -> structs.FleetSettingsChangedDocument:
+    async def on_etcd(operator: "FleetOperator", _: RetentionConfig) -> structs.FleetSettingsChangedDocument:
+        from hmret.api.wire.convert_fleet import settings_document  # noqa: PLC0415 - only if no engine runs
+
+        return structs.FleetSettingsChangedDocument(settings_document(await call(operator)))
+
+    return ask_fleet(common, posting(path, body), structs.FleetSettingsChangedDocument, on_etcd)
+
+
+def _about_host(
+    common: WithoutPolicy,
+    path: str,
+    host: str,
+    done: str,
+    call: "Callable[[FleetOperator], Awaitable[tuple[str, ...]]]",
+) -> int:
+    async def on_etcd(operator: "FleetOperator", _: RetentionConfig) -> structs.FleetHoldersDocument:
+        return structs.FleetHoldersDocument(await call(operator))
+
+    meant = ask_fleet(common, posting(path, {"host": host}), structs.FleetHoldersDocument, on_etcd)
+    if common.json:
+        write_json(meant)
+    else:
+        write_result("\n".join(f"{holder}: {done}" for holder in meant.holders))
+    return 0
+
+
+def _wait_for_copies(
+    ask: Callable[[], structs.DrainDocument], drained: structs.DrainDocument
+) -> structs.DrainDocument:
+    """Ask again until there is no last copy on what is drained."""
+    told = 0
+    seconds = _SHORTEST_WAIT
+    while drained.last_copies:
+        if told != len(drained.last_copies):
+            told = len(drained.last_copies)
+            say(f"{told} last {'copy' if told == 1 else 'copies'} left: waiting")
+        time.sleep(min(max(seconds, _SHORTEST_WAIT), _LONGEST_WAIT))
+        begun = time.monotonic()
+        drained = ask()
+        seconds = _REST * (time.monotonic() - begun)
+    return drained

@@ -1,0 +1,188 @@
+"""How a fleet is shown to people."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from hmret.api.wire import structs_fleet as structs
+from hmret.api.wire.structs import ImageDocument
+from hmret.cli.display.columns import Column, format_columns, last_part, shorten_end, shorten_repository
+from hmret.cli.display.output import printable
+from hmret.cli.display.tables import format_size, format_table, shorten_digest, terminal_digest
+from hmret.cli.display.words import put_count
+from hmret.model.verdicts import Action
+
+__all__ = ["holdings_table", "last_copies_table", "plan_table", "put_paused", "status_table"]
+
+_LIVE, _DEAD, _DRAINED = "live", "dead", "drained"
+_STYLES = {_DEAD: "red", _DRAINED: "yellow", "delete": "red"}
+_POLICY = 8  # digits of a fingerprint: enough to see which hosts have the same
+
+_HOSTS = (
+    Column(title="holder", worth=9, least=16, shorten=shorten_end),
+    Column(title="state", worth=8),
+    Column(title="copies", worth=7, is_right=True),
+    Column(title="on disk", worth=6, is_right=True),
+    Column(title="due", worth=6, is_right=True),
+    Column(title="due 24h", worth=4, is_right=True),
+    Column(title="last sweep", worth=5),
+    Column(title="policy", worth=3),
+    Column(title="version", worth=2),
+)
+_COPIES = (
+    Column(title="holder", worth=9, least=16, shorten=shorten_end),
+    Column(title="counted", worth=8),
+    Column(title="since", worth=5),
+    Column(title="on disk", worth=6, is_right=True),
+)
+_IMAGES = (
+    Column(title="action", worth=7),
+    Column(title="repository", worth=9, least=16, least_of=last_part, shorten=shorten_repository),
+    Column(title="digest", worth=8),
+    Column(title="reason", worth=6),
+    Column(title="on disk", worth=5, is_right=True),
+)
+
+
+def status_table(fleet: structs.FleetDocument) -> str:
+    """Show a fleet: what all hosts share, then each host."""
+    facts = [[name, printable(text)] for name, text in _facts(fleet)]
+    lines = [format_table(facts).rstrip("\n")]
+    if fleet.hosts:
+        lines += ["", _hosts_table(fleet.hosts)]
+    return "\n".join(lines)
+
+
+def holdings_table(held: structs.FleetHoldingsDocument) -> str:
+    """Show who holds an image."""
+    used = "not known" if held.last_used is None else _minute(held.last_used)
+    facts = [
+        ["digest", held.digest],
+        ["counted", f"{put_count(held.counted, 'copy').replace('copys', 'copies')}, {held.spare} to spare"],
+        ["min_copies", str(held.min_copies)],
+        ["last used", used],
+    ]
+    if not held.holders:
+        return "\n".join([format_table(facts).rstrip("\n"), "no host holds it"])
+    rows = [
+        [
+            f"{copy.holder} (here)" if copy.here else copy.holder,
+            "yes" if copy.counted else f"no: {copy.not_counted}",
+            _minute(copy.since),
+            _size(copy.bytes),
+        ]
+        for copy in held.holders
+    ]
+    return "\n".join([format_table(facts).rstrip("\n"), "", format_columns(_COPIES, rows)])
+
+
+def plan_table(plan: structs.FleetPlanDocument) -> str:
+    """Show what would go where."""
+    budget = f"{plan.budget.taken} of {plan.budget.releases} releases are taken in this token period"
+    lines = [f"budget: {budget}"]
+    if plan.braked:
+        lines.append("no deletion token is free for this host: nothing goes here until one is")
+    if plan.hosts:
+        lines += ["", _hosts_table(plan.hosts)]
+    going = Counter(image.action for image in plan.images)[Action.DELETE]
+    lines += ["", f"this host: {len(plan.images)} expired, {going} would be deleted"]
+    if plan.images:
+        rows = list(map(_image_row, sorted(plan.images, key=lambda image: image.action is not Action.DELETE)))
+        lines.append(format_columns(_IMAGES, rows, styles=_STYLES))
+    return "\n".join(lines)
+
+
+def last_copies_table(drained: structs.DrainDocument) -> str:
+    """Show of which images too few copies would be left."""
+    if not drained.last_copies:
+        return "no last copy is there: it may be emptied"
+    rows = [[one.holder, terminal_digest(one.digest), _size(one.bytes)] for one in drained.last_copies]
+    total = sum(one.bytes or 0 for one in drained.last_copies)
+    counted = put_count(len(rows), "last copy").replace("copys", "copies")
+    head = f"{counted}, {format_size(total)}: pull these elsewhere before it is emptied"
+    return "\n".join(
+        [head, format_table(rows, titles=("holder", "digest", "on disk"), right=(2,)).rstrip("\n")]
+    )
+
+
+def put_paused(settings: structs.FleetSettingsDocument) -> str:
+    """Say whether deletions are paused, and by whom."""
+    paused = settings.paused
+    if paused is None:
+        return "not paused"
+    reason = f": {paused.reason}" if paused.reason else ""
+    return printable(f"paused by {paused.by or 'somebody'} at {_minute(paused.at)}{reason}")
+
+
+def _facts(fleet: structs.FleetDocument) -> Iterator[tuple[str, str]]:
+    yield (
+        "fleet",
+        fleet.fleet if fleet.generation is None else f"{fleet.fleet}, generation {fleet.generation}",
+    )
+    yield "this host", f"{fleet.holder or fleet.host}: {fleet.state.value}"
+    if fleet.detail is not None:
+        yield "detail", fleet.detail
+    if fleet.last_contact is not None:
+        yield "last contact", _minute(fleet.last_contact)
+    etcd = fleet.etcd
+    if etcd.version is not None:
+        quota = "" if etcd.quota_bytes is None else f" of {format_size(etcd.quota_bytes)}"
+        yield "etcd", f"{etcd.version}, {_size(etcd.size_bytes)}{quota}"
+    for alarm in etcd.alarms:
+        yield "alarm", alarm
+    for warning in etcd.warnings:
+        yield "warning", warning
+    settings = fleet.settings
+    if settings is not None:
+        shown = ("min_copies", "budget", "tokens", "canary", "forget_after")
+        yield "settings", ", ".join(f"{name} {getattr(settings, name)}" for name in shown)
+        yield "deletion", put_paused(settings)
+        yield "tokens", f"{len(fleet.tokens_taken)} of {settings.tokens} taken"
+    if fleet.hosts:
+        states = Counter(map(_state, fleet.hosts))
+        counts = ", ".join(f"{states[state]} {state}" for state in (_LIVE, _DEAD, _DRAINED) if states[state])
+        yield "hosts", f"{len(fleet.hosts)}: {counts}"
+
+
+def _hosts_table(hosts: Sequence[structs.FleetHostDocument]) -> str:
+    rows = [
+        [
+            host.holder,
+            _state(host),
+            _count(host.copies),
+            _size(host.bytes),
+            _count(host.due),
+            _count(host.due_24h),
+            _minute(host.last_sweep),
+            (host.policy or "-")[:_POLICY],
+            host.version or "-",
+        ]
+        for host in hosts
+    ]
+    return format_columns(_HOSTS, rows, styles=_STYLES)
+
+
+def _state(host: structs.FleetHostDocument) -> str:
+    return _DEAD if not host.live else _LIVE if host.drained is None else _DRAINED
+
+
+def _image_row(image: ImageDocument) -> list[str]:
+    return [
+        "delete" if image.action is Action.DELETE else "keep",
+        image.repository,
+        shorten_digest(image.digest),
+        image.reason.value,
+        format_size(image.disk_bytes),
+    ]
+
+
+def _count(count: int | None) -> str:
+    return "-" if count is None else str(count)
+
+
+def _size(size_bytes: int | None) -> str:
+    return "-" if size_bytes is None else format_size(size_bytes)
+
+
+def _minute(time: str | None) -> str:
+    """Show an RFC 3339 time to the minute."""
+    return "-" if time is None else f"{time[: len('2026-12-24T00:00')]}Z"

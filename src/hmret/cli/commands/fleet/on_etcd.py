@@ -1,0 +1,118 @@
+"""How a command of the fleet gets its answer: from the running engine, else from etcd itself."""
+
+import getpass
+import os
+import platform
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+
+from hmret.api.wire.structs import Document
+from hmret.cli.client import Engine
+from hmret.cli.engine_or_disk import answering_engine, do_here
+from hmret.cli.parsing.options import Common
+from hmret.disk.layout import OWN
+from hmret.disk.records.fleet import CACHE_ID
+from hmret.model.errors import ConfigError
+from hmret.model.policy.config import RetentionConfig
+
+if TYPE_CHECKING:
+    from hmret.fleet.operating import FleetOperator
+
+__all__ = ["ask_fleet", "config_of_fleet", "host_name", "opened_operator", "own_holder", "who"]
+
+D = TypeVar("D", bound=Document)
+
+_CACHE_ID = re.compile(r"[0-9a-f]{8}")
+
+
+def config_of_fleet(common: Common) -> RetentionConfig:
+    """Load the settings of a host that is in a fleet.
+
+    Raises:
+        ConfigError: it is in none, or a setting is invalid.
+    """
+    config = common.settings().config
+    if not config.fleet.endpoints:
+        raise ConfigError(
+            "hmret.fleet.endpoints: expected the URLs of etcd, which each command of the fleet needs, got none"
+        )
+    return config
+
+
+def ask_fleet(
+    common: Common,
+    asked: "Callable[[Engine], Any]",
+    kind: type[D],
+    work: "Callable[[FleetOperator, RetentionConfig], Awaitable[D]]",
+) -> D:
+    """Ask the running engine and say so, otherwise etcd; returns the document.
+
+    Raises:
+        HmretError: the engine or etcd did not do it.
+    """
+    config = config_of_fleet(common)
+    engine = answering_engine(common, config)
+    if engine is not None:
+        return engine.read_as(kind, asked(engine))
+
+    async def on_etcd() -> D:
+        async with opened_operator(config) as operator:
+            return await work(operator, config)
+
+    return do_here(common, config, on_etcd)
+
+
+def posting(path: str, body: Mapping[str, object] | None = None) -> "Callable[[Engine], Any]":
+    """Return the request to a running engine that changes something."""
+    return partial(Engine.ask, method="POST", path=f"/v1/fleet/{path}", body=body)
+
+
+@asynccontextmanager
+async def opened_operator(config: RetentionConfig) -> "AsyncIterator[FleetOperator]":
+    """Connect to etcd for as long as the block lasts.
+
+    Raises:
+        ConfigError: the files for TLS cannot be used.
+    """
+    from hmret.fleet.gateway import Gateway  # noqa: PLC0415 - only if no engine runs
+    from hmret.fleet.operating import FleetOperator  # noqa: PLC0415 - the same
+
+    store = Gateway.of(config.fleet)
+    try:
+        yield FleetOperator(store, config.fleet.name)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await store.aclose()
+
+
+def host_name(config: RetentionConfig) -> str:
+    """Return the name of this host in its fleet.
+
+    Raises:
+        ConfigError: none is set, and the host's own cannot be one.
+    """
+    return config.fleet.host_on(platform.node())
+
+
+def own_holder(config: RetentionConfig) -> str | None:
+    """Return the holder that this data directory is; None: no engine has run here as a member of a fleet."""
+    try:
+        cache_id = Path(config.data_dir, OWN, CACHE_ID).read_text("ascii").strip()
+    except (OSError, ValueError):
+        return None
+    return f"{host_name(config)}.{cache_id}" if _CACHE_ID.fullmatch(cache_id) else None
+
+
+def who() -> str:
+    """Return who calls this, for other operators to see."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"{user}@{platform.node()}"
