@@ -30,6 +30,7 @@ __all__ = [
     "fleet_name",
     "make_certificates",
     "missing_etcd",
+    "room",
     "start_etcd",
 ]
 
@@ -236,7 +237,7 @@ def _free_ports(address: str, count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-def _room() -> str | None:
+def room() -> str | None:
     """Return a folder in memory, if it has room: a member sets aside 128 MB for its log."""
     memory = Path("/dev/shm")
     if not memory.is_dir() or shutil.disk_usage(memory).free < 2 << 30:
@@ -262,7 +263,7 @@ def start_etcd(
         is_lasting: whether it may run on when a module's tests are over.
     """
     with tempfile.TemporaryDirectory(
-        prefix=f"hmret-etcd-{os.getpid()}-", dir=_room(), ignore_cleanup_errors=True
+        prefix=f"hmret-etcd-{os.getpid()}-", dir=room(), ignore_cleanup_errors=True
     ) as root:
         folder = Path(root)
         cluster = make_cluster(folder, size, options=options, tls=tls, is_lasting=is_lasting)
