@@ -1,10 +1,13 @@
-"""The parts of the documents that are made from the code: the reference of Python names.
+"""The parts of the documents that are made from the code: the references of commands, settings and Python names.
 
 A page names such a part by a comment, `<!-- made from the code: python -->`.
 """
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+
+from document_commands import commands_reference
+from document_settings import rules_table, settings_table
 
 import hmret
 
@@ -67,5 +70,10 @@ def _python_parts() -> Iterator[str]:
             yield f"### {name}\n\n```{{eval-rst}}\n.. {kind}:: hmret.{name}\n```\n"
 
 
-GENERATED: Mapping[str, Callable[[], str]] = {"python": _python}
+GENERATED: Mapping[str, Callable[[], str]] = {
+    "commands": commands_reference,
+    "settings": settings_table,
+    "rules": rules_table,
+    "python": _python,
+}
 """Makes the text of each part, by its name."""

@@ -14,8 +14,17 @@ from document_pages import GENERATED
 __all__ = ["GROUPS", "groups_of", "stage"]
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "How to": ("OPERATING", "ALERTS", "POLICY", "FLEET", "EMBEDDING"),
-    "Reference": ("CONTROL_API", "PYTHON", "CHANGELOG"),
+    "First day": ("PURPOSE", "ALTERNATIVES", "FIRST_DAY"),
+    "How to": ("INSTALL", "HOW_TO", "OPERATING", "ALERTS", "POLICY", "FLEET", "EMBEDDING"),
+    "Reference": (
+        "COMMANDS",
+        "SETTINGS",
+        "REASONS",
+        "METRICS",
+        "CONTROL_API",
+        "PYTHON",
+        "CHANGELOG",
+    ),
     "Why": ("SAFETY", "DECISIONS", "ARCHITECTURE", "DELETION", "BENCHMARKS", "PROOFS", "TESTING"),
 }
 """The pages beside the first one, by what a reader wants. One that stands in no group comes last."""

@@ -28,6 +28,7 @@ _CONFIG: dict[str, Any] = {
     "suppress_warnings": ["epub.unknown_project_files"],
     "default_role": "code",  # docstrings write `names` as Markdown does
     "language": "en",
+    "smartquotes": False,  # options begin with two dashes
     # Anchors as code hosts make them, so that one link holds in both places.
     "myst_heading_anchors": 4,
     "myst_links_external_new_tab": False,

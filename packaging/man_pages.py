@@ -21,7 +21,7 @@ from hmret.settings.config_files import HYPEMAN_FILES, OWN_FILE
 from hmret.settings.schema import RULE_SETTINGS, SETTINGS, SettingSchema
 from hmret.settings.writing import show_value, write_value
 
-__all__ = ["man_pages"]
+__all__ = ["help_of", "man_pages"]
 
 _WIDE = "100000"  # columns: help that is not wrapped
 _SUMMARY = "delete images that nothing has used for long"
@@ -78,13 +78,13 @@ def man_pages() -> Iterator[tuple[str, str]]:
 
 
 def _page_of_program() -> str:
-    _, paragraphs, _ = _help_of()
+    _, paragraphs, _ = help_of()
     names = sorted(COMMANDS)
     return _page(
         ("hmret", 1, _SUMMARY),
         ("SYNOPSIS", [f".B hmret\n{_escape('COMMAND [OPTIONS] [ARGUMENTS]')}"]),
         ("DESCRIPTION", map(_paragraph, paragraphs)),
-        ("COMMANDS", (_entry(f"hmret-{name}(1)", _help_of(name)[1][0]) for name in names)),
+        ("COMMANDS", (_entry(f"hmret-{name}(1)", help_of(name)[1][0]) for name in names)),
         ("FILES", (_entry(*one) for one in _FILES)),
         (
             "ENVIRONMENT",
@@ -98,7 +98,7 @@ def _page_of_program() -> str:
 
 
 def _page_of_command(*path: str) -> str:
-    usage, paragraphs, sections = _help_of(*path)
+    usage, paragraphs, sections = help_of(*path)
     first = paragraphs[0].rstrip(".")
     name = " ".join(path)
     words = usage.removeprefix(f"hmret {name}")
@@ -150,7 +150,7 @@ def _rule_key(one: SettingSchema) -> str:
     return _entry(f"{one.field.name} ({one.kind.name})", one.description.replace("`", ""))
 
 
-def _help_of(*command: str) -> tuple[str, list[str], list[tuple[str, list[tuple[str, str]]]]]:
+def help_of(*command: str) -> tuple[str, list[str], list[tuple[str, list[tuple[str, str]]]]]:
     """Return the usage, the paragraphs, and the sections with their entries of a text of help."""
     text = io.StringIO()
     before = os.environ.get("COLUMNS")

@@ -4,10 +4,8 @@ import re
 import textwrap
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import anyio
-import attrs
 import pytest
 import yaml
 
@@ -15,14 +13,19 @@ import hmret
 from api.engines import retention_with_everything
 from hmret.api.metrics import render_metrics
 from hmret.model import errors
+from hmret.model.verdicts import ACTIONS
 from hmret.settings.load import load_settings
-from hmret.settings.writing import schema_document
+from hmret.settings.schema import SETTINGS as SETTINGS_OF_ALL
 from support.builders import make_image
 
 ROOT = Path(__file__).parent.parent
 EMBEDDING = (ROOT / "docs" / "EMBEDDING.md").read_text(encoding="utf-8")
 OPERATING = (ROOT / "docs" / "OPERATING.md").read_text(encoding="utf-8")
 RUNBOOKS = (ROOT / "docs" / "ALERTS.md").read_text(encoding="utf-8")
+HOW_TO = (ROOT / "docs" / "HOW_TO.md").read_text(encoding="utf-8")
+SETTINGS = (ROOT / "docs" / "SETTINGS.md").read_text(encoding="utf-8")
+METRICS = (ROOT / "docs" / "METRICS.md").read_text(encoding="utf-8")
+REASONS = (ROOT / "docs" / "REASONS.md").read_text(encoding="utf-8")
 ALERTS = yaml.safe_load((ROOT / "packaging" / "alerts.yaml").read_text(encoding="utf-8"))
 SECTIONS = re.findall(
     r"^## ([^\n]*)\n(?:(?!^## ).)*?```python\n(.*?)```", EMBEDDING, re.DOTALL | re.MULTILINE
@@ -55,84 +58,14 @@ def test_the_guide_for_embedders_names_every_error(error: str) -> None:
     assert f"`{error}`" in EMBEDDING
 
 
-SETTINGS = load_settings(config_file=None, environment={}, flags={}, default_files=()).values
-SCHEMA: dict[str, Any] = {str(setting["key"]): setting for setting in schema_document()}
-
-# The default of a default: what is in force depends on another key.
-DEPENDS = {"hmret.disk.low_watermark": "five points below the high one"}
-
-
-def row_of(key: str) -> list[str]:
-    """Return the cells of a setting's row: key, variable, meaning, default, what 0 or empty does."""
-    (row,) = re.findall(rf"^\| `{re.escape(key)}` \|.*$", OPERATING, re.MULTILINE)
-    return [cell.strip() for cell in row.strip("|").split("|")]
-
-
-def test_the_guide_for_operators_has_rows_for_the_settings_and_for_nothing_else() -> None:
-    rows = re.findall(r"^\| `([a-z_.]+)` \| `[A-Z_]+`", OPERATING, re.MULTILINE)
-    assert sorted(rows) == sorted(SCHEMA)
-
-
-# How the texts of variables hold what is more than one value, by its kind.
-WRITTEN = {
-    "rules": " (YAML)",
-    "repository patterns": " (commas)",
-    "spans of a day": " (commas)",
-    "URLs": " (commas)",
-}
-# What the guide calls the values of a kind.
-CALLED = {
-    "duration": r"\bduration\b",
-    "size": r"\bsize\b",
-    "share": r"\bshare\b",
-    "size or share": r"\bsize, or a share\b",
-    "repository patterns": r"\bpatterns of repositories\b",
-    "rules": r"\blist of rules\b",
-    "spans of a day": r"\bspans of the day\b",
-}
-
-
-@pytest.mark.parametrize("key", SCHEMA)
-def test_the_guide_for_operators_tells_of_a_setting_what_the_schema_does(key: str) -> None:
-    _, variable, meaning, told_default, told_empty = row_of(key)
-    setting = SCHEMA[key]
-    kind, default = str(setting["kind"]), str(setting["default"])
-    assert variable == f"`{setting['environment']}`{WRITTEN.get(kind, '')}"
-    assert re.search(CALLED.get(kind, r"\w"), meaning)
-    for choice in setting["choices"] or ():
-        assert f"`{choice}`" in meaning
-    assert told_empty.endswith("needs a restart") is setting["needs_restart"]
-    assert told_default == DEPENDS.get(key, {"None": "unset", '""': "empty"}.get(default, f"`{default}`"))
-
-
-# What a key holds that is 0 or empty, by what it is by default; of a truth, and of what is not set, nothing at all.
-EMPTY = {float: "0s", int: "0", list: "[]", str: '""', bool: "", type(None): ""}
-
-
-@pytest.mark.parametrize("key", SETTINGS)
-def test_the_guide_for_operators_tells_what_0_or_empty_does(key: str, tmp_path: Path) -> None:
-    told_empty = row_of(key)[4]
-    default = SETTINGS[key].value
-    *sections, field = key.split(".")
-    config = tmp_path / "config.yaml"
-    lines = [f"{'  ' * depth}{name}:" for depth, name in enumerate([*sections, field])]
-    is_share = isinstance(default, str) and default.endswith("%")
-    config.write_text("\n".join(lines) + f" {0 if is_share else EMPTY[type(default)]}\n")
-    if told_empty.startswith("an error"):
-        with pytest.raises(hmret.ConfigError):
-            load_settings(config_file=str(config), environment={}, flags={})
-    else:
-        assert told_empty
-        found = load_settings(config_file=str(config), environment={}, flags={}).values[key].value
-        assert not found or found in (default, "0%")
-
-
 def test_the_change_from_hypemans_controller_and_back_leaves_one_that_deletes(tmp_path: Path) -> None:
-    section = OPERATING.partition("## From hypeman's own controller, and back")[2].partition("\n## ")[0]
+    section = HOW_TO.partition("## Take over from hypeman's own controller, and back")[2].partition("\n## ")[
+        0
+    ]
     there, back = section.partition("\nBack: ")[::2]
     assert "`images.auto_delete.enabled: false`" in there
     assert "`hmret.enabled: true`" in there
-    assert "`images.auto_delete.enabled: true`, remove the section `hmret`" in back
+    assert "`images.auto_delete.enabled: true`, remove the section `hmret`" in " ".join(back.split())
     config = tmp_path / "config.yaml"
     images = "server: {port: 8080}\nimages: {auto_delete: {enabled: %s, allowed: ['*']}}\n"
 
@@ -146,8 +79,9 @@ def test_the_change_from_hypemans_controller_and_back_leaves_one_that_deletes(tm
     assert who_deletes()[0]
 
 
-def test_the_policy_that_the_guide_for_operators_shows_is_one(tmp_path: Path) -> None:
-    example, *others = re.findall(r"```yaml\n(.*?)```", OPERATING, re.DOTALL)
+def test_the_policy_that_the_page_of_settings_shows_is_one(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```yaml\n(.*?)```", SETTINGS, re.DOTALL)
+    (other,) = (block for block in re.findall(r"```yaml\n(.*?)```", HOW_TO, re.DOTALL) if "hmret:" in block)
     (tmp_path / "images").mkdir()
     (tmp_path / "config.yaml").write_text(f"data_dir: {tmp_path}\n{example}")
     settings = load_settings(
@@ -155,31 +89,37 @@ def test_the_policy_that_the_guide_for_operators_shows_is_one(tmp_path: Path) ->
     )
     assert settings.warnings == ()
     left_out = {key for key, setting in settings.values.items() if setting.source == "default"}
-    assert left_out == {
-        "registry.url",
-        "build.builder_image",
-        "hmret.enabled",
-        "hmret.sweep_interval",
-        "hmret.pinned",
-        "hmret.unreadable_references",
-        "hmret.access_time",
-        "hmret.leases",
-        "hmret.control_socket",
-        "hmret.control_socket_group",
-        "hmret.control_socket_group_writes",
-        "hmret.metrics_listen",
-        "hmret.journal",
-        *(key for key in SCHEMA if key.startswith("hmret.fleet.")),
-    }
-    for number, other in enumerate(others):
-        (tmp_path / f"{number}.yaml").write_text(f"data_dir: {tmp_path}\n{other}")
-        shown = load_settings(config_file=str(tmp_path / f"{number}.yaml"), environment={}, flags={})
-        assert [warning for warning in shown.warnings if "allowed" not in warning] == []
+    # What says how the engine goes about it, and what belongs to this very host.
+    of_the_engine = {one.key for one in SETTINGS_OF_ALL if not one.declared.is_policy}
+    assert left_out == (
+        of_the_engine | {"registry.url", "build.builder_image", "hmret.enabled", "hmret.pinned"}
+    ) - {"data_dir"}
+    (tmp_path / "other.yaml").write_text(f"data_dir: {tmp_path}\n{other}")
+    shown = load_settings(config_file=str(tmp_path / "other.yaml"), environment={}, flags={})
+    assert [warning for warning in shown.warnings if "allowed" not in warning] == []
 
 
-@pytest.mark.parametrize("field", [field.name for field in attrs.fields(hmret.Rule)])
-def test_the_guide_for_operators_tells_every_key_of_a_rule(field: str) -> None:
-    assert re.search(rf"^\| `{field}` \| .+ \| .+ \|$", OPERATING, re.MULTILINE)
+def test_the_job_that_a_prometheus_is_to_have_is_the_one_that_the_alerts_expect() -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", HOW_TO, re.DOTALL)
+    ((job,),) = (
+        found["scrape_configs"] for found in map(yaml.safe_load, blocks) if "scrape_configs" in found
+    )
+    assert f'job="{job["job_name"]}"' in str(ALERTS)
+    (target,) = job["static_configs"][0]["targets"]
+    assert f"HMRET__METRICS_LISTEN={target}" in HOW_TO
+
+
+@pytest.mark.parametrize("reason", hmret.Reason)
+def test_the_page_of_reasons_says_what_to_do_about_each(reason: hmret.Reason) -> None:
+    (row,) = re.findall(rf"^\| `{reason}` \|.*\|$", REASONS, re.MULTILINE)
+    because, until, what = (cell.strip() for cell in row.strip("|").split("|")[1:])
+    goes = ACTIONS[reason] is hmret.Action.DELETE
+    assert because
+    assert bool(until) is bool(what) is not goes
+
+
+def test_the_page_of_reasons_has_them_in_the_order_in_which_they_are_checked() -> None:
+    assert re.findall(r"^\| `(\w+)` \|", REASONS, re.MULTILINE) == [*hmret.Reason]
 
 
 @pytest.mark.parametrize("cause", hmret.Cause)
@@ -201,9 +141,9 @@ def test_each_alert_leads_to_its_runbook() -> None:
         assert (page, heading) == ("ALERTS.html", rule["alert"].lower())
 
 
-async def test_the_guide_for_operators_tells_every_metric_of_ours(anyio_backend: str) -> None:
+async def test_the_page_of_metrics_tells_every_one_of_ours(anyio_backend: str) -> None:
     async with retention_with_everything() as retention:
         page = render_metrics(retention)[0].decode()
     known = set(re.findall(r"^# TYPE (hmret_\w+)", page, re.MULTILINE))
-    told = set(re.findall(r"`(hmret_\w+)", OPERATING))
+    told = set(re.findall(r"`(hmret_\w+)", METRICS.partition("## Metrics")[2]))
     assert told == known - {"hmret_build_info"}

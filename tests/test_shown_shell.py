@@ -1,4 +1,4 @@
-"""The shell that the README and the guide for operators show runs, line by line, on a host of its own."""
+"""The shell that the README and the page on installing show runs, line by line, on a host of its own."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from support.patience import PATIENCE
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-OPERATING = (ROOT / "docs" / "OPERATING.md").read_text(encoding="utf-8")
+INSTALL = (ROOT / "docs" / "INSTALL.md").read_text(encoding="utf-8")
 RUNBOOKS = (ROOT / "docs" / "ALERTS.md").read_text(encoding="utf-8")
 
 # How a line ends that has no end of its own, and its code then.
@@ -31,7 +31,7 @@ ENDLESS = {"hmret run": (signal.SIGTERM, 0), "hmret events --follow": (signal.SI
 
 # What would need this host: to be root, and systemd (`make systemd-test` has a real one). The unit must be there for it.
 SUDO = 'exec "$@"'
-SYSTEMCTL = 'for unit; do :; done; test -s "$ROOT/etc/systemd/system/$unit.service"'
+SYSTEMCTL = 'for unit; do :; done; test -s "$ROOT/etc/systemd/system/${unit%daemon-reload}"*.service'
 JOURNALCTL = 'test "$1 $2" = "-u hmret"'
 NO_INDEX = ("NewConnectionError", "No matching distribution found", "Could not find a version")
 
@@ -106,7 +106,7 @@ def installed() -> Iterator[Host]:
         settings = host.root / "etc/hmret/config.yaml"
         settings.write_text("")
         yield host
-        # As the guide for operators says; whatever test comes last.
+        # As the page on installing says; whatever test comes last.
         host.fill()
         host.run("make uninstall")
         folders = [host.root / name for name in ("opt", "etc", "usr")]
@@ -183,7 +183,7 @@ def test_every_variable_in_shown_shell_is_set_where_it_is_used(page: Path) -> No
     for block in re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
         code = re.sub(r"'[^']*'|\s#.*", "", block)
         used = set(re.findall(r"\$\{?([A-Za-z_]\w*)", code))
-        assert used <= set(re.findall(r"^([A-Za-z_]\w*)=", block, re.MULTILINE))
+        assert used <= set(re.findall(r"^ *(?:for )?([A-Za-z_]\w*)(?:=| in )", block, re.MULTILINE))
 
 
 def test_the_readme_on_ones_own_data_directory(host: Host) -> None:
@@ -231,8 +231,8 @@ def test_what_make_install_puts_where(host: Host) -> None:
         assert "<!doctype html>" in (host.root / page.lstrip("/")).read_text()
 
 
-def test_the_guide_for_operators_on_completion(host: Host) -> None:
-    lines = [line for line in lines_below(OPERATING, "Install") if line.startswith("hmret completion")]
+def test_the_page_on_installing_on_completion(host: Host) -> None:
+    lines = [line for line in lines_below(INSTALL, "Install") if line.startswith("hmret completion")]
     for script in SCRIPTS:
         (host.root / script).write_text("")
     for line in lines:
@@ -241,16 +241,22 @@ def test_the_guide_for_operators_on_completion(host: Host) -> None:
     assert all("check-config" in (host.root / script).read_text() for script in SCRIPTS)
 
 
-def test_the_guide_for_operators_on_installing(host: Host) -> None:
-    lines = [line for line in lines_below(OPERATING, "Install") if not line.startswith("hmret completion")]
+def test_the_page_on_installing(host: Host) -> None:
+    lines = [line for line in lines_below(INSTALL, "Install") if not line.startswith("hmret completion")]
     assert lines[0].partition("#")[0].strip() == "make install"
     said = {line.partition("#")[0].strip(): host.run(line) for line in lines[1:]}
-    assert list(said) == ["hmret check-config", "hmret plan"]
+    assert list(said) == [
+        "hmret check-config",
+        "hmret plan",
+        "hmret unit > /etc/systemd/system/hmret.service",
+        "systemctl daemon-reload",
+        "hmret --version",
+    ]
     assert "2 not_allowed" in said["hmret plan"]
 
 
 def test_nothing_is_removed_from_where_nothing_was_installed(host: Host) -> None:
-    assert "`make uninstall`" in OPERATING
+    assert "`make uninstall`" in INSTALL
     precious = host.root / "elsewhere/precious"
     precious.parent.mkdir(exist_ok=True)
     precious.write_text("x")
@@ -284,11 +290,15 @@ def test_no_code_is_shown_that_no_test_runs() -> None:
             "python": 1,
             "text": 1,
         },  # here, test_docs.py, cli/commands/test_plan_in_readme.py, and packaging/ways_in.py
-        "docs/OPERATING.md": {
-            "sh": 2,
-            "yaml": 2,
-            "ini": 3,
-        },  # here, test_guides.py, and cli/test_unit_file.py
+        "docs/INSTALL.md": {"sh": 4},  # here
+        "docs/COMMANDS.md": {"sh": 1},  # test_shown_pages.py, as those that follow
+        "docs/HOW_TO.md": {"sh": 9, "yaml": 2, "ini": 3},  # and test_guides.py, cli/test_unit_file.py
+        "docs/FIRST_DAY.md": {"sh": 8},
+        "docs/METRICS.md": {"sh": 1},
+        "docs/OPERATING.md": {"sh": 5},
+        "docs/PURPOSE.md": {"sh": 1, "text": 1},
+        "docs/REASONS.md": {"sh": 1},
+        "docs/SETTINGS.md": {"sh": 2, "yaml": 1},  # and test_guides.py
         "docs/ALERTS.md": {"sh": 15},  # here
         "docs/POLICY.md": {"yaml": 1},  # test_timelapse.py
         "docs/EMBEDDING.md": {"python": 11},  # test_guides.py

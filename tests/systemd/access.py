@@ -14,12 +14,12 @@ _AS_USER = "setpriv --reuid={0} --regid={0} --init-groups hmret {1} --data-dir /
 
 
 def _shown(text: str) -> str:
-    """Return a drop-in that OPERATING shows.
+    """Return a drop-in that HOW_TO shows.
 
     Raises:
         AssertionError: it does not show it.
     """
-    assert f"```ini\n{text}```" in (CHECKOUT / "docs/OPERATING.md").read_text(encoding="utf-8"), text
+    assert f"```ini\n{text}```" in (CHECKOUT / "docs/HOW_TO.md").read_text(encoding="utf-8"), text
     return text
 
 

@@ -1,4 +1,4 @@
-"""From the checkout: an operator's first day, upgrade and removal, as README and OPERATING say."""
+"""From the checkout: an operator's first day, upgrade and removal, as README, HOW_TO and INSTALL say."""
 
 from systemd.caches import Images, repository
 from systemd.checks import check_of, noticed
@@ -11,7 +11,9 @@ __all__: list[str] = []
 @check_of("checkout")
 @noticed("a limit that is not the operator's", "Environment=HMRET__MAX_DELETES_PER_SWEEP=0")
 def an_operators_first_day_goes_as_the_readme_and_the_guide_say(machine: Machine) -> None:
-    guide = (CHECKOUT / "docs/OPERATING.md").read_text(encoding="utf-8")
+    guide, install_page = (
+        (CHECKOUT / "docs" / name).read_text(encoding="utf-8") for name in ("HOW_TO.md", "INSTALL.md")
+    )
     images = Images(DATA_DIR, 0, 40, due_every=10)
     # Before anything is set: nothing would go, and no page has to say why.
     assert "retention is disabled" in machine.run("hmret check-config")
@@ -43,7 +45,7 @@ def an_operators_first_day_goes_as_the_readme_and_the_guide_say(machine: Machine
     machine.run("hmret sweep --yes")
     assert "deleted images    4," in machine.run("hmret status")
     assert images.left() == {*images.numbers} - {*images.due}
-    assert "the same in the newer checkout, then `systemctl restart hmret`" in " ".join(guide.split())
+    assert "`make install` in the newer checkout, then `systemctl restart hmret`" in install_page
     install()  # from outside: the container has no network
     machine.run("systemctl daemon-reload; systemctl restart hmret")
     assert "deleted images    0" in machine.run("hmret status")

@@ -75,7 +75,7 @@ def test_it_has_the_few_rights_that_it_needs_and_gets_no_more() -> None:
     assert settings("NoNewPrivileges") == ["yes"]
     (rights,) = settings("CapabilityBoundingSet")
     assert set(rights.split()) == {"CAP_LEASE", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH"}
-    guide = UNIT.parents[1] / "docs" / "OPERATING.md"
+    guide = UNIT.parents[1] / "docs" / "INSTALL.md"
     assert set(re.findall(r"CAP_\w+", guide.read_text(encoding="utf-8"))) == set(rights.split())
 
 
@@ -165,7 +165,7 @@ def test_the_unit_command_names_the_one_file_where_it_came_from_one(
     assert {start, "CacheDirectory=hmret"} <= set(lines)
 
 
-GUIDE = (UNIT.parents[1] / "docs" / "OPERATING.md").read_text(encoding="utf-8")
+GUIDE = (UNIT.parents[1] / "docs" / "HOW_TO.md").read_text(encoding="utf-8")
 DROP_INS = re.findall(r"```ini\n(.*?)```", GUIDE, re.DOTALL)
 
 

@@ -49,11 +49,11 @@ class AutoDelete:
     """
 
     enabled: bool = setting(kinds.BOOLEAN, False)
-    """Whether anything is swept at all."""
+    """Whether anything is swept at all. Beside a hypeman server leave it false: it would start hypeman's own controller."""
     unused_for: timedelta = setting(kinds.DURATION, timedelta(hours=720))
-    """How long an image must have been unused before it is deleted; more than zero."""
+    """The window: how long an image must have been unused before it is deleted; more than zero."""
     allowed: tuple[str, ...] = attrs.field(default=(), converter=_allowed, metadata=declare(kinds.PATTERNS))
-    """Patterns of the repositories that may be deleted from; empty: none."""
+    """Patterns of the repositories whose images may be deleted; empty: nothing is deleted."""
 
 
 @frozen(kw_only=True)
@@ -73,11 +73,13 @@ class RetentionConfig:
     auto_delete: AutoDelete = section_of(AutoDelete, "images.auto_delete")
     """hypeman's own settings."""
     registry_url: str = setting(text_of("host:port"), "localhost:8080", key="registry.url")
-    """Host and port of hypeman's own registry, perhaps with a scheme; the default is hypeman's."""
+    """Host and port of hypeman's own registry, perhaps with a scheme. What was built here or pushed there cannot be
+    pulled again; empty: no registry is known as hypeman's own.
+    """
     builder_image: str = setting(text_of("an image"), "", key="build.builder_image")
-    """The image in which hypeman builds; empty: `internal/builder` of its registry."""
+    """The image in which hypeman builds, which was made on this host, too; empty: `internal/builder` of its registry."""
     enabled: bool | None = setting(kinds.BOOLEAN, None)
-    """Whether hmret sweeps; unset: as `images.auto_delete.enabled`."""
+    """Whether hmret sweeps, whatever `images.auto_delete.enabled` says; unset: as that says."""
     sweep_interval: timedelta = setting(kinds.DURATION, timedelta(minutes=1), is_policy=False)
     """Time from the start of one sweep to the start of the next; more than zero."""
     pinned: tuple[str, ...] = attrs.field(default=(), converter=_pinned, metadata=declare(kinds.PATTERNS))
@@ -85,31 +87,37 @@ class RetentionConfig:
     max_deletes_per_sweep: int = setting(kinds.COUNT, 0, shown_before="disk")
     """The most images that one sweep deletes, longest unused first; 0: no limit."""
     max_bytes_per_sweep: int = setting(kinds.SIZE, 0, shown_before="disk")
-    """The most bytes of images that one sweep deletes, longest unused first; 0: no limit."""
+    """The most bytes of images that one sweep deletes, longest unused first, but one image at least; 0: no limit."""
     rules: tuple[Rule, ...] = attrs.field(default=(), converter=rules_of, metadata=declare(kinds.RULES))
-    """Settings for some images that replace the general ones; the first rule that matches counts."""
+    """Settings for some images that replace the general ones. The first rule that matches counts; empty: no rule."""
     keep_latest: int = setting(kinds.COUNT, 0)
-    """How many of the newest images of each repository stay, whatever their age; 0: none."""
+    """How many of the newest images of each repository stay, by `created_at`, whatever their age. Images of unknown age,
+    or made in the future, stay as well; 0: none.
+    """
     min_age: timedelta = setting(kinds.ZERO_DURATION, timedelta(0))
-    """How old an image must be, since `created_at`, before it is due; 0: off."""
+    """How old an image must be, since `created_at`, before it is due. One of unknown age never is; 0: any age will do."""
     disk: DiskLimits = section_of(DiskLimits, "hmret.disk")
     """How full the disk may get before images are deleted early."""
     quarantine: timedelta = setting(kinds.ZERO_DURATION, timedelta(0))
-    """How long a deleted image can be brought back before its bytes are freed; 0: not at all."""
+    """How long a deleted image can be brought back. Its bytes are freed only then, or when a limit of `hmret.disk` is
+    exceeded; 0: its bytes are freed at once.
+    """
     window: DeletionWindow = section_of(DeletionWindow, "hmret.window")
     """The hours in which images may be deleted."""
     brake: float = setting(kinds.SHARE, 0.5)
-    """Share of the eligible images that may expire at once before the brake holds them all."""
+    """The share of the eligible images that may expire at once. If more would, all of them are held until that has been
+    announced for `hmret.brake_for`. 100% never holds; 0: any number is held, from `hmret.brake_min_images` on.
+    """
     brake_min_images: int = setting(kinds.COUNT, 20)
-    """The brake never holds fewer expired images than this."""
+    """The brake never holds fewer expired images than this; 0: any number, from one on."""
     brake_for: timedelta = setting(kinds.ZERO_DURATION, timedelta(0))
     """For how long the brake holds after its announcement; 0: there is no brake."""
     delete_unpullable: bool = setting(kinds.BOOLEAN, False, shown_before="max_deletes_per_sweep")
-    """Whether images that cannot be pulled again may be deleted too."""
+    """Whether images that cannot be pulled again may be deleted, too."""
     unreadable_references: Literal["suspend", "ignore"] = setting(
         choice_of("suspend", "ignore"), "suspend", is_policy=False
     )
-    """What a reference that cannot be read does: `suspend` all deletion, or `ignore` as hypeman does."""
+    """What a guest or snapshot that cannot be read does: `suspend` all deletion, or `ignore` it, as hypeman does."""
     access_time: Literal["gaps", "always", "never"] = setting(
         choice_of("gaps", "always", "never"), "gaps", is_policy=False
     )
@@ -121,15 +129,17 @@ class RetentionConfig:
     on references alone there (`when-offered`).
     """
     control_socket: str = setting(kinds.PATH, "", is_policy=False, needs_restart=True)
-    """Path of the control socket; empty: `$RUNTIME_DIRECTORY/hmret.sock`, else below the data directory."""
+    """Path of the control socket, at most 107 bytes; empty: `$RUNTIME_DIRECTORY/hmret.sock`, or
+    `DATA_DIR/system/hmret/hmret.sock` where that is not set.
+    """
     control_socket_group: str = setting(text_of("a group"), "", is_policy=False, needs_restart=True)
-    """Name or number of the group that may query the engine through its control socket; empty: none."""
+    """Name or number of the group that may query the engine through its control socket; empty: root and the engine's user only."""
     control_socket_group_writes: bool = setting(kinds.BOOLEAN, False, is_policy=False)
     """Whether that group may also change something: mark, lease, sweep, restore, confirm."""
     metrics_listen: str = setting(kinds.LISTEN, "", is_policy=False, needs_restart=True)
-    """`host:port` for Prometheus; empty: only on the control socket."""
+    """`host:port` for Prometheus and the page, read-only; empty: on the control socket only."""
     journal: bool = setting(kinds.BOOLEAN, True, is_policy=False)
-    """Whether `system/hmret/journal.jsonl` is written."""
+    """Whether `system/hmret/journal.jsonl` is written: a line for each mark, clear, deletion and failure."""
     fleet: FleetConfig = section_of(FleetConfig, "hmret.fleet")
     """The fleet of hosts that this one is part of."""
 

@@ -99,7 +99,9 @@ class FleetConfig:
     hot_for: timedelta = _of_engine(ZERO_DURATION, timedelta(0))
     """An image that was used anywhere in the fleet within this time is hot; 0: none is."""
     hot_copies: int | Literal["all"] = _of_engine(count_up_to(MOST_COPIES, or_word="all"), 3)
-    """How many live hosts elsewhere must have a hot image before it is deleted here, at most 40; `all`: it is not."""
+    """How many live hosts elsewhere must have a hot image before it is deleted here, at most 40; `all`: it is not
+    deleted here; 0: as any other image.
+    """
     yields_to_pressure: bool = _of_engine(BOOLEAN, False)
     """Whether the limits of the disk may take last copies; pause and deletion tokens hold all the same."""
     session_ttl: timedelta = _of_engine(

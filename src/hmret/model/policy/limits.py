@@ -23,9 +23,9 @@ class DiskLimits:
     """
 
     high_watermark: float = setting(SHARE, 0.0)
-    """Share of the file system of `images/` in use above which images are deleted early; 0: off."""
+    """The share of the file system of `images/` in use above which images are deleted early; 0: there is no mark."""
     low_watermark: float | None = setting(SHARE, None, in_force="low")
-    """Share in use down to which they are then deleted; unset: 0.05 below the high mark."""
+    """The share in use down to which they are then deleted; unset: five points below the high mark; 0: all that may go."""
     max_used: int | float = setting(AMOUNT, 0)
     """The most that the cache's own disks may occupy: bytes, as a whole number, or a share of the file system of
     `images/`, as a float from 0 to 1; 0: no limit.

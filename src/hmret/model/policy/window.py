@@ -67,9 +67,13 @@ class DeletionWindow:
     """
 
     hours: tuple[str, ...] = attrs.field(default=(), converter=_hours, metadata=declare(SPANS))
-    """Spans as `02:00-05:00`, the end not included, over midnight too; empty: always."""
+    """The spans of the day in which images may be deleted, as `02:00-05:00`, also over midnight. The end is not included;
+    empty: at any hour.
+    """
     time_zone: str = attrs.field(default="UTC", converter=_time_zone, metadata=declare(TIME_ZONE))
-    """The time zone of these hours, by its name in the time zone database."""
+    """The time zone of these hours, by its name in the host's time zone database, or in the package `tzdata`. An hour
+    that its clocks skip has no window, one that they show twice has it twice.
+    """
     yields_to_pressure: bool = setting(BOOLEAN, False)
     """Whether images are deleted at any hour while a limit of the disk is exceeded."""
     _zone: tzinfo = attrs.field(init=False, eq=False, repr=False)
