@@ -27,6 +27,7 @@ from mutations.content import CONTENT_MUTATIONS
 from mutations.deletion import DELETION_MUTATIONS
 from mutations.fleet import FLEET_MUTATIONS
 from mutations.fleet_gateway import GATEWAY_MUTATIONS
+from mutations.fleet_keeper import KEEPER_MUTATIONS
 from mutations.fleet_protocol import PROTOCOL_MUTATIONS
 from mutations.mutation import Mutation
 from mutations.native import NATIVE_MUTATIONS
@@ -42,6 +43,7 @@ EVERY: tuple[Mutation, ...] = (
     *DELETION_MUTATIONS,
     *FLEET_MUTATIONS,
     *GATEWAY_MUTATIONS,
+    *KEEPER_MUTATIONS,
     *NATIVE_MUTATIONS,
     *PROTOCOL_MUTATIONS,
     *READING_MUTATIONS,

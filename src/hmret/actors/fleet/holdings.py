@@ -1,0 +1,162 @@
+"""The copies of this host: what is here, what is registered, and bringing the one to the other.
+
+What is registered is always a subset of what is on record. Registrations and releases of this host never overlap: both
+hold `lock`. So of one copy there is never more than one write under way, and the next session begins its own writes
+only after each of an earlier one was answered or given up.
+"""
+
+from collections.abc import Collection, Sequence
+
+import anyio
+
+from hmret.actors.fleet.membership import Membership, SessionOverError
+from hmret.actors.threads import Threads
+from hmret.fleet.store import RangeResult
+from hmret.fleet.transactions import MOST_HOLDINGS, Session, check_registered, register, take_out
+from hmret.model.fleet import WholeCopy
+from hmret.model.records.fleet import Standing
+
+__all__ = ["Holdings"]
+
+
+class Holdings:
+    """What is here, and what of it is registered."""
+
+    def __init__(self, membership: Membership, threads: Threads) -> None:
+        self._membership = membership
+        self._records = membership.records
+        self._threads = threads
+        self.lock = anyio.Lock()
+        self._here: dict[str, int] | None = None
+        self._released: dict[str, int] = {}
+        self._changed = anyio.Event()
+
+    @property
+    def is_known(self) -> bool:
+        """Whether a survey has said what is here."""
+        return self._here is not None
+
+    @property
+    def here(self) -> Collection[str]:
+        """The copies here that are not released."""
+        return self._here.keys() if self._here is not None else ()
+
+    @property
+    def disk_bytes(self) -> int:
+        """The blocks of those copies."""
+        return sum(self._here.values()) if self._here is not None else 0
+
+    async def saw(self, copies: Collection[WholeCopy]) -> None:
+        """Take what a survey found: everything that is here."""
+        here = await self._threads.run_alone(_by_digest, copies)
+        self._here, self._released = here, {}
+        self.change()
+
+    def released(self, digest: str) -> None:
+        """Take note that a copy no longer counts."""
+        if self._here is not None:
+            self._released[digest] = self._here.pop(digest, 0)
+
+    def give_back(self, digests: Collection[str]) -> None:
+        """Take note that copies that were released are here after all."""
+        if self._here is None:
+            return
+        for digest in digests:
+            self._here[digest] = self._released.pop(digest, self._here.get(digest, 0))
+        self.change()
+
+    def change(self) -> None:
+        """Have the copies compared with what is registered."""
+        self._changed.set()
+
+    async def wait_changed(self) -> None:
+        """Return once what is here may have changed since the last call returned."""
+        await self._changed.wait()
+        self._changed = anyio.Event()
+
+    async def reconcile(self, session: Session) -> None:
+        """Take out of the count what is not here, then register what is not registered.
+
+        Raises:
+            SessionOverError: the session has ended.
+            StoreError: the store refused, or did not answer.
+            OSError: the record cannot be written.
+        """
+        if self._here is None:
+            return
+        gone, new = await self._records.differences(tuple(self._here))
+        for start in range(0, len(gone), MOST_HOLDINGS):
+            await self._take_out(session, gone[start : start + MOST_HOLDINGS])
+        for start in range(0, len(new), MOST_HOLDINGS):
+            await self._register(session, new[start : start + MOST_HOLDINGS])
+
+    async def check(self, session: Session) -> int:
+        """Register again what is on record as registered and is not; returns how many those are.
+
+        Raises:
+            as `reconcile`.
+        """
+        record = await self._records.load()
+        digests = sorted(record.digests)
+        missing = 0
+        for start in range(0, len(digests), MOST_HOLDINGS):
+            missing += await self._check(session, digests[start : start + MOST_HOLDINGS])
+        return missing
+
+    async def _take_out(self, session: Session, digests: Sequence[str]) -> None:
+        async with self.lock:
+            record = await self._records.load()
+            gone = [
+                digest
+                for digest in digests
+                if digest not in self.here and record.standing(digest) is not None
+            ]
+            self._require(session)
+            if gone:
+                await self._membership.write(session, take_out(session, gone))
+                await self._records.settle(unregistered=gone)
+
+    async def _register(self, session: Session, digests: Sequence[str], *, again: bool = False) -> None:
+        async with self.lock:
+            record = await self._records.load()
+            # guard(register-only-what-is-here): What was released since the survey is being deleted.
+            copies = {
+                digest: self._here[digest]
+                for digest in digests
+                if self._here is not None
+                and digest in self._here
+                and (again or record.standing(digest) is not Standing.REGISTERED)
+            }
+            self._require(session)
+            if copies:
+                # guard(record-before-registering): What counts and is on no record would count for ever.
+                mark = await self._records.ask(copies, with_mark=True)
+                await self._membership.write(
+                    session, register(session, copies, mark, self._membership.now_ns())
+                )
+                await self._records.settle(done=mark, registered=copies)
+
+    async def _check(self, session: Session, digests: Sequence[str]) -> int:
+        self._require(session)
+        results = await self._membership.contact.read(check_registered(session, digests).success)
+        missing = [
+            digest
+            for digest, result in zip(digests, results, strict=True)
+            if isinstance(result, RangeResult) and not result.key_values
+        ]
+        if missing:
+            await self._register(session, missing, again=True)
+        return len(missing)
+
+    def _require(self, session: Session) -> None:
+        """Refuse to write for a session that has ended.
+
+        Raises:
+            SessionOverError: it has.
+        """
+        if self._membership.session is not session:
+            raise SessionOverError("the session has ended")
+
+
+def _by_digest(copies: Collection[WholeCopy]) -> dict[str, int]:
+    return {copy.digest: copy.disk_bytes for copy in copies}

@@ -1,0 +1,176 @@
+"""The begin of a session: whose record this data directory has is settled first.
+
+    read `generation`; read `s/` and `e/` of this holder
+    ── by what they say: no session, a new cache id, or an empty record ──
+    grant a lease; put a mark on record, durably
+    one transaction: nothing has changed since; put the mark into `s/` and `e/`, delete `l/`
+    note on record that the mark is done
+
+A crash after any of these leaves a lease that ends by itself, or a session of this record, which the next
+join takes over.
+"""
+
+from contextlib import suppress
+
+from hmret.actors.fleet.membership import Membership
+from hmret.disk.records.fleet import FleetRecord
+from hmret.fleet.keys import FleetKeys, generation_key, is_name, make_holder
+from hmret.fleet.reading import ROLLED_BACK, HolderRead, JoinStep, holder_operations, judge_join
+from hmret.fleet.store import RangeResult, StoreError
+from hmret.fleet.transactions import Session, end_former_session, join, note_rolled_back
+from hmret.model.fleet import FleetState
+
+__all__ = ["CannotJoinError", "Joining"]
+
+# Another holder, or an empty record, is looked up once more; the third time somebody else is at work on it.
+_ROUNDS = 4
+
+
+class CannotJoinError(Exception):
+    """This host cannot join now; says how it stands to its fleet."""
+
+    def __init__(self, state: FleetState, detail: str) -> None:
+        super().__init__(detail)
+        self.state = state
+        self.detail = detail
+
+
+class Joining:
+    """Begins sessions."""
+
+    def __init__(self, membership: Membership) -> None:
+        self._membership = membership
+        self._contact = membership.contact
+        self._records = membership.records
+        self._terms = membership.terms
+
+    async def join(self) -> Session:
+        """Begin a session.
+
+        Raises:
+            CannotJoinError: something is in the way that has to end first.
+            StoreError: the store did not answer, or refused; this can be tried again.
+            OSError: the record cannot be written.
+        """
+        record = await self._records.load()
+        keys = await self._keys(record)
+        for _ in range(_ROUNDS):
+            if record.needs_cache_id:
+                await self._renew(keys, record)
+            if record.generation != keys.generation:
+                await self._records.start(keys.generation)
+            holder = make_holder(self._terms.host, record.cache_id)
+            found = await self._read(keys, holder)
+            if found.is_rolled_back:
+                raise CannotJoinError(FleetState.ROLLED_BACK, ROLLED_BACK)
+            step = judge_join(
+                found,
+                age_of=record.age_of,
+                has_done_mark=record.has_done_mark,
+            )
+            match step:
+                case JoinStep.JOIN:
+                    self._membership.settings = found.settings
+                    return await self._begin(keys, holder, found)
+                case JoinStep.REGISTER_ALL:
+                    await self._records.start(keys.generation)
+                case JoinStep.NEW_HOLDER:
+                    await self._end_former(keys, holder, found)
+                    await self._records.renew()
+                case JoinStep.DUPLICATE:
+                    detail = (
+                        f"another host runs on a copy of this data directory, as {holder}: end it, or delete its "
+                        "system/hmret/cache-id"
+                    )
+                    raise CannotJoinError(FleetState.DUPLICATE_HOST, detail)
+                case JoinStep.ROLLED_BACK:
+                    await self._tell_rolled_back(keys)
+        raise CannotJoinError(FleetState.JOINING, "what etcd has of this host keeps changing: joining again")
+
+    async def _keys(self, record: FleetRecord) -> FleetKeys:
+        """Find the generation, and whether it is still of the store that was seen.
+
+        Raises:
+            CannotJoinError: there is none, or the store was restored from a backup.
+            StoreError: the store did not answer.
+        """
+        # What went back is judged here, against the record.
+        self._contact.store.forget_seen()
+        found = await self._look_generation()
+        generation = found.value(generation_key(self._terms.fleet))
+        if generation is None or not is_name(generation):
+            detail = f"etcd has no fleet named {self._terms.fleet}: run hmret fleet init"
+            raise CannotJoinError(FleetState.NOT_INITIALISED, detail)
+        keys = FleetKeys(self._terms.fleet, generation)
+        # guard(revision-below-seen-is-a-restore): A copy that was released after the store's backup counts again.
+        if self._is_older(record, generation, found):
+            # A member that lags behind would answer better the second time.
+            found = await self._look_generation()
+            if self._is_older(record, generation, found):
+                await self._tell_rolled_back(keys)
+        return keys
+
+    async def _look_generation(self) -> RangeResult:
+        # Not by `Contact.look`, which would take what it is told for what was seen.
+        return await self._contact.store.range(generation_key(self._terms.fleet))
+
+    @staticmethod
+    def _is_older(record: FleetRecord, generation: str, found: RangeResult) -> bool:
+        seen = record.seen if record.generation == generation else None
+        return seen is not None and seen.is_contradicted_by(found.cluster_id, found.revision)
+
+    async def _tell_rolled_back(self, keys: FleetKeys) -> None:
+        """Tell all hosts that the store was restored from a backup, and do not join.
+
+        Raises:
+            CannotJoinError: always.
+        """
+        # If it fails, the next try to join tells it.
+        with suppress(StoreError):
+            await self._contact.store.transact(
+                note_rolled_back(keys, self._terms.host, self._membership.now_ns())
+            )
+        raise CannotJoinError(FleetState.ROLLED_BACK, ROLLED_BACK)
+
+    async def _read(self, keys: FleetKeys, holder: str) -> HolderRead:
+        return HolderRead.of(await self._contact.read(holder_operations(keys, holder)))
+
+    async def _renew(self, keys: FleetKeys, record: FleetRecord) -> None:
+        """Become another holder because this one's record cannot be read."""
+        if record.cache_id:
+            holder = make_holder(self._terms.host, record.cache_id)
+            await self._end_former(keys, holder, await self._read(keys, holder))
+        await self._records.renew()
+
+    async def _end_former(self, keys: FleetKeys, holder: str, found: HolderRead) -> None:
+        """End the session of a holder that this data directory will not be any more.
+
+        Raises:
+            StoreError: it is not known to have ended.
+            CannotJoinError: it has changed since it was read.
+        """
+        # guard(former-holder-ends-first): Both holders would count the copies of this one data directory.
+        if found.session is None:
+            return
+        result = await self._contact.write(end_former_session(keys, holder, found))
+        if not result.succeeded:
+            raise CannotJoinError(FleetState.JOINING, "another session began: joining again")
+
+    async def _begin(self, keys: FleetKeys, holder: str, found: HolderRead) -> Session:
+        lease = await self._contact.grant(self._terms.session_seconds)
+        try:
+            # guard(mark-is-on-record-first): A mark in the store that is on no record is taken for another host's.
+            mark = await self._records.ask(with_mark=True)
+            session = Session(keys, holder, mark, lease)
+            result = await self._contact.write(join(session, found))
+            if result.succeeded:
+                await self._records.settle(done=mark)
+        except BaseException:
+            await self._contact.drop(lease)
+            raise
+        if not result.succeeded:
+            await self._contact.drop(lease)
+            detail = "another session of this holder, or another generation, began: joining again"
+            raise CannotJoinError(FleetState.JOINING, detail)
+        self._membership.begin(session)
+        return session

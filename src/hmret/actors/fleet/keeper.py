@@ -1,0 +1,208 @@
+"""The fleet keeper: the actor through which an engine is a member of a fleet."""
+
+import random
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+import anyio
+
+from hmret.actors.fleet.asking import Asking, Facts
+from hmret.actors.fleet.contact import Contact
+from hmret.actors.fleet.holdings import Holdings
+from hmret.actors.fleet.membership import FleetTerms, Membership, SessionOverError
+from hmret.actors.fleet.records import Records
+from hmret.actors.fleet.releasing import Releasing, refusal
+from hmret.actors.fleet.session import Sessions
+from hmret.actors.fleet.tokens import Tokens
+from hmret.actors.fleet.turns import Housekeeping, Summaries
+from hmret.actors.fleet.uses import Uses
+from hmret.actors.mailbox import Actor, Call, answer_call
+from hmret.actors.threads import Threads
+from hmret.disk.filesystem import Filesystem
+from hmret.fleet.store import Store, StoreError
+from hmret.model.fleet import FleetState, FleetSummary, FleetView, ReleaseOutcome, WholeCopy
+from hmret.model.times import nanoseconds_of
+
+__all__ = ["FleetKeeper"]
+
+
+class FleetKeeper(Actor[Call[Any]]):
+    """Joins a fleet, registers and releases copies, and tells uses; satisfies `hmret.model.fleet.FleetLink`.
+
+    These bypass the mailbox, as they neither wait nor ask the store:
+        `state`, `view`, `detail` and the other properties read what is known; `tell_use` puts uses into a
+        dictionary, which is told later; `give_back`, `saw` and `tell_summary` take what the next turn of
+        their task brings to the store.
+
+    Args:
+        filesystem, data_fd, threads: where the record is.
+        store: the store; it is closed when the actor ends.
+        terms: what this host joins as.
+        now_ns: the wall clock.
+        on_state: called when this host stands to its fleet in another way.
+        on_failure: called with an error that nobody expected.
+        on_forgotten: called with a holder that was away for so long that it was forgotten.
+        seed: of the random waits; None: another one each time.
+    """
+
+    def __init__(  # noqa: PLR0917 - what an actor works on, as others have it
+        self,
+        filesystem: Filesystem,
+        data_fd: int,
+        threads: Threads,
+        store: Store,
+        terms: FleetTerms,
+        now_ns: Callable[[], int],
+        on_state: Callable[[FleetState, str | None], None],
+        on_failure: Callable[[Exception], None],
+        on_forgotten: Callable[[str], None] = lambda _: None,
+        *,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        rng = random.Random(seed)  # noqa: S311 - for waits and for an order, not for secrets
+        records = Records(filesystem, data_fd, threads)
+        self._store = store
+        self._on_failure = on_failure
+        self.contact = Contact(store, now_ns, records.see)
+        self._membership = Membership(terms, self.contact, records, now_ns, on_state)
+        self._records = records
+        self._holdings = Holdings(self._membership, threads)
+        self._tokens = Tokens(self._membership, rng=rng)
+        self._facts = Facts(self._membership)
+        self._asking = Asking(self._membership, self._facts, self._tokens)
+        self._releasing = Releasing(self._membership, self._holdings, self._tokens, self._facts)
+        self._uses = Uses(self._membership)
+        self._summaries = Summaries(self._membership, self._holdings)
+        self._housekeeping = Housekeeping(self._membership, self._holdings, on_forgotten, rng=rng)
+        self._sessions = Sessions(
+            self._membership,
+            self._holdings,
+            self._summaries.write,
+            self._uses.tell,
+            (
+                self._uses.run,
+                self._summaries.run,
+                self._housekeeping.refresh,
+                self._housekeeping.hourly,
+                self._housekeeping.daily,
+            ),
+            on_failure,
+            rng=rng,
+        )
+
+    async def run(self) -> None:
+        """Be a member until closed; then end the session, so that the copies here no longer count."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._sessions.run)
+                await self._mailbox.serve(answer_call, wait=False)
+                tasks.cancel_scope.cancel()
+        finally:
+            self._mailbox.abandon()
+            self._membership.turn(FleetState.STOPPED)
+            with anyio.move_on_after(self._membership.terms.timeout_seconds, shield=True):
+                await self._store.aclose()
+
+    @property
+    def state(self) -> FleetState:
+        """How this host stands to its fleet."""
+        return self._membership.state
+
+    @property
+    def detail(self) -> str | None:
+        """What is wrong and what remedies it; None: nothing is."""
+        return self._membership.detail
+
+    @property
+    def holder(self) -> str | None:
+        """What this host is called in the fleet; None: it has not joined yet."""
+        return self._membership.holder
+
+    @property
+    def generation(self) -> str | None:
+        """The fleet's generation; None: this host has no session."""
+        session = self._membership.session
+        return None if session is None else session.keys.generation
+
+    @property
+    def copies(self) -> int:
+        """How many copies are here."""
+        return len(self._holdings.here)
+
+    def view(self) -> FleetView:
+        """Return what is known now; never waits."""
+        membership = self._membership
+        return FleetView(
+            state=membership.state,
+            rules=membership.terms.rules,
+            detail=membership.detail,
+            settings=membership.settings,
+            facts=self._facts.all,
+            token_free=self._tokens.is_free,
+        )
+
+    async def ask(self, digests: Collection[str], *, asks_all: bool = False) -> None:
+        """Read about the copies of some images, as `FleetLink.ask` says."""
+        await self._call(partial(self._asking.ask, tuple(digests), asks_all=asks_all))
+
+    async def take_token(self, count: int) -> bool:  # noqa: ARG002 - a token that is used up is followed by another
+        """Make sure that this host may release copies; False: no token is free."""
+        return await self._call(self._take_token) or False
+
+    async def release(
+        self, digests: Sequence[str], *, for_space: Collection[str] = ()
+    ) -> Mapping[str, ReleaseOutcome]:
+        """Take copies of this host out of the count, as `FleetLink.release` says.
+
+        Raises:
+            EngineClosedError: the actor has ended; what had been asked for may have been released.
+        """
+        digests = tuple(digests)
+        outcomes = await self._call(partial(self._releasing.release, digests, frozenset(for_space)))
+        return outcomes or dict.fromkeys(digests, refusal(self._membership))
+
+    async def give_back(self, digests: Collection[str]) -> None:
+        """Register copies again that were released and stay after all."""
+        await self._call(partial(self._give_back, tuple(digests)))
+
+    async def saw(self, copies: Collection[WholeCopy]) -> None:
+        """Take what a survey found: all copies here."""
+        await self._holdings.saw(copies)
+        self._facts.keep(self._holdings.here)
+
+    def tell_use(self, digests: Collection[str], at: datetime) -> None:
+        """Take the use of some images; never waits."""
+        self._uses.add(digests, nanoseconds_of(at))
+
+    async def tell_summary(self, summary: FleetSummary) -> None:
+        """Take what the others are told of this host."""
+        self._tokens.policy = summary.policy
+        self._summaries.take(summary)
+
+    async def _call(self, make: Callable[[], Any]) -> Any:
+        return await self._mailbox.ask(Call(make=partial(self._guarded, make)))
+
+    async def _guarded(self, make: Callable[[], Any]) -> Any:
+        """Answer a call; an error that nobody expected keeps images, and ends the session at most."""
+        try:
+            return await make()
+        except Exception as error:  # noqa: BLE001 - the engine goes on, and keeps its images
+            self._on_failure(error)
+            session = self._membership.session
+            if session is not None:
+                self._membership.end(session, f"hmret failed: {error}")
+            return None
+
+    async def _take_token(self) -> bool:
+        session = self._membership.joined
+        try:
+            return session is not None and await self._tokens.take(session) is not None
+        except (StoreError, SessionOverError):
+            return False
+
+    async def _give_back(self, digests: Collection[str]) -> None:
+        async with self._holdings.lock:
+            self._holdings.give_back(digests)

@@ -1,0 +1,184 @@
+"""What all tasks of the fleet keeper share: the session, how this host stands to its fleet, and its parts."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+import anyio
+
+from hmret.actors.fleet.contact import Contact
+from hmret.actors.fleet.records import Records
+from hmret.fleet.reading import ROLLED_BACK, CopyRead, FleetRead, parse_reading, read_operations
+from hmret.fleet.store import OutcomeUnknownError, Result, Txn
+from hmret.fleet.transactions import Session
+from hmret.model.fleet import CopyRules, FleetSettings, FleetState
+from hmret.model.times import datetime_of
+from hmret.model.values import frozen
+
+__all__ = ["LOST", "FleetTerms", "Membership", "SessionOverError"]
+
+LOST = "the session is over: joining again"
+
+
+@frozen(kw_only=True)
+class FleetTerms:
+    """What a host joins which fleet as, and which copies it keeps."""
+
+    fleet: str
+    host: str
+    rules: CopyRules
+    session_seconds: int
+    """The time of a session's lease."""
+    timeout_seconds: float
+    """How long an answer of the store may take."""
+    version: str
+    """Of hmret."""
+
+
+class SessionOverError(Exception):
+    """A write was refused, or its outcome is not known: the session that it was made in is over."""
+
+
+class Membership:
+    """The session, if there is one, and what is known of the fleet.
+
+    Everything here is used on one event loop; what is read is consistent between two awaits.
+    """
+
+    def __init__(
+        self,
+        terms: FleetTerms,
+        contact: Contact,
+        records: Records,
+        now_ns: Callable[[], int],
+        on_state: Callable[[FleetState, str | None], None],
+    ) -> None:
+        self.terms = terms
+        self.contact = contact
+        self.records = records
+        self.now_ns = now_ns
+        self._on_state = on_state
+        self.state = FleetState.JOINING
+        self.detail: str | None = None
+        self.session: Session | None = None
+        """None: there is none, and nothing is written."""
+        self.holder: str | None = None
+        """By which name this host last joined."""
+        self.is_live = False
+        """Whether what this session has registered counts."""
+        self.settings: FleetSettings | None = None
+        self._session_ended = anyio.Event()
+        self._state_changed = anyio.Event()
+        contact.on_went_back = self._went_back
+
+    @property
+    def joined(self) -> Session | None:
+        """The session, if what it has registered counts, as far as known, so that it may release."""
+        return self.session if self.is_live and self.state is FleetState.JOINED else None
+
+    def turn(self, state: FleetState, detail: str | None = None) -> None:
+        """Take another state; it is reported if it is another."""
+        if (state, detail) == (self.state, self.detail):
+            return
+        self.state, self.detail = state, detail
+        self._on_state(state, detail)
+        changed, self._state_changed = self._state_changed, anyio.Event()
+        changed.set()
+
+    def begin(self, session: Session) -> None:
+        """Have a session from now on."""
+        self.session, self.holder, self.is_live = session, session.holder, False
+        self._session_ended = anyio.Event()
+
+    def come_live(self, session: Session) -> None:
+        """Have all that is registered count."""
+        if self.session is session:
+            self.is_live = True
+            self.turn(FleetState.JOINED)
+
+    def end(self, session: Session, detail: str, state: FleetState = FleetState.UNREACHABLE) -> None:
+        """End a session, if it is the present one."""
+        # guard(unknown-outcome-ends-session): What was sent may arrive after a later write of this host, and undo
+        # it, unless the session that it names is another one by then.
+        if self.session is session:
+            self.session, self.is_live = None, False
+            self.turn(state, detail)
+            self._session_ended.set()
+
+    async def wait_ended(self, session: Session) -> None:
+        """Return once a session has ended."""
+        if self.session is session:
+            await self._session_ended.wait()
+
+    async def wait_joined(self, seconds: float) -> None:
+        """Return once this host has joined, or cannot, or the time is up."""
+        with anyio.move_on_after(seconds):
+            while self.state is FleetState.JOINING:
+                await self._state_changed.wait()
+
+    async def read(
+        self,
+        session: Session,
+        digests: Sequence[str],
+        *,
+        token: int = 0,
+        hosts: FleetRead | None = None,
+    ) -> tuple[FleetRead, dict[str, CopyRead]]:
+        """Read about some digests, at most `MOST_DIGESTS`, and about the fleet.
+
+        Raises:
+            StoreError: it could not be read.
+            SessionOverError: the session has ended.
+        """
+        operations = read_operations(session.keys, session.holder, digests, token=token, hosts=hosts is None)
+        results = await self.contact.read(operations)
+        return self.take_reading(session, digests, results, hosts=hosts)
+
+    def take_reading(
+        self,
+        session: Session,
+        digests: Sequence[str],
+        results: Sequence[Result],
+        *,
+        hosts: FleetRead | None = None,
+    ) -> tuple[FleetRead, dict[str, CopyRead]]:
+        """Take what was read.
+
+        Raises:
+            SessionOverError: the session has ended.
+        """
+        read, copies = parse_reading(
+            session.keys, session.id, digests, results, holder=session.holder, hosts=hosts
+        )
+        if read.is_rolled_back:
+            self.end(session, ROLLED_BACK, FleetState.ROLLED_BACK)
+            raise SessionOverError(ROLLED_BACK)
+        if not read.is_in_session:
+            self.end(session, LOST, FleetState.JOINING)
+            raise SessionOverError(LOST)
+        self.settings = read.settings
+        return read, copies
+
+    async def write(self, session: Session, txn: Txn) -> None:
+        """Carry out one of a session's transactions that only its fence can refuse.
+
+        Raises:
+            StoreError: it was not carried out and never will be.
+            SessionOverError: it was refused, or its outcome is not known.
+        """
+        try:
+            result = await self.contact.write(txn)
+        except OutcomeUnknownError as error:
+            self.end(session, str(error))
+            raise SessionOverError(str(error)) from error
+        if not result.succeeded:
+            self.end(session, LOST, FleetState.JOINING)
+            raise SessionOverError(LOST)
+
+    def _went_back(self, detail: str) -> None:
+        # guard(went-back-ends-session): What the store says is older than what it has said; the next join finds out.
+        if self.session is not None:
+            self.end(self.session, detail)
+
+    def now(self) -> datetime:
+        """Return the wall clock."""
+        return datetime_of(self.now_ns())

@@ -1,0 +1,242 @@
+"""Releases: a copy is taken out of the count, where enough others count at that very moment, and only then it may go.
+
+A release that is granted stays good for ever, since it is about this host's own copy only. One whose outcome is not
+known counts as refused: the image stays, and the session is over, so whatever was sent and still arrives is refused.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+
+import anyio
+
+from hmret.actors.fleet.asking import Facts
+from hmret.actors.fleet.holdings import Holdings
+from hmret.actors.fleet.membership import Membership, SessionOverError
+from hmret.actors.fleet.tokens import Token, Tokens
+from hmret.fleet.reading import MOST_DIGESTS, CopyRead, FleetRead, judge_release
+from hmret.fleet.store import OutcomeUnknownError, StoreError, TxnResult
+from hmret.fleet.transactions import Session, release
+from hmret.model.fleet import FleetState, ReleaseOutcome
+from hmret.model.records.fleet import Standing
+from hmret.model.values import define, frozen
+from hmret.model.verdicts import Reason
+
+__all__ = ["Releasing", "refusal"]
+
+_AT_A_TIME = 8
+"""Releases under way: about what a 3-node cluster carries out in the time of one."""
+
+# A try that fails because something has changed is made again by what is so now; a few hosts that all release at the
+# same time need 1.02 tries, with faults 1.4.
+_TRIES = 4
+
+_BRAKED = ReleaseOutcome(Reason.FLEET_BRAKE, "no deletion token is free")
+
+
+@frozen
+class _Chosen:
+    """A copy that may go, by what was read."""
+
+    copy: CopyRead
+    read: FleetRead
+    witnesses: Sequence[str]
+
+
+@define(eq=False)
+class _Settled:
+    """What is known to have come of a batch."""
+
+    released: list[str]
+    kept: list[str]
+
+
+class Releasing:
+    """Releases copies."""
+
+    def __init__(self, membership: Membership, holdings: Holdings, tokens: Tokens, facts: Facts) -> None:
+        self._membership = membership
+        self._records = membership.records
+        self._holdings = holdings
+        self._tokens = tokens
+        self._facts = facts
+
+    async def release(
+        self, digests: Sequence[str], for_space: Collection[str]
+    ) -> Mapping[str, ReleaseOutcome]:
+        """Release copies, as `FleetLink.release` says."""
+        outcomes: dict[str, ReleaseOutcome] = {}
+        async with self._holdings.lock:
+            for start in range(0, len(digests), MOST_DIGESTS):
+                batch = digests[start : start + MOST_DIGESTS]
+                try:
+                    await self._release_batch(batch, for_space, outcomes)
+                except SessionOverError:
+                    # How this host stands to its fleet says why.
+                    pass
+                except StoreError as error:
+                    _fill(outcomes, batch, ReleaseOutcome(Reason.FLEET_UNREACHABLE, str(error)))
+                except OSError as error:
+                    detail = f"the record of this host cannot be written: {error.strerror or error}"
+                    _fill(outcomes, batch, ReleaseOutcome(Reason.FLEET_UNREACHABLE, detail))
+                _fill(outcomes, batch, refusal(self._membership))
+        return outcomes
+
+    async def _release_batch(
+        self, digests: Sequence[str], for_space: Collection[str], outcomes: dict[str, ReleaseOutcome]
+    ) -> None:
+        # guard(release-in-live-session): Before what is registered is set right, nothing is released.
+        session = self._membership.joined
+        if session is None:
+            return
+        read, copies = await self._membership.read(session, digests, token=self._tokens.number)
+        chosen: list[_Chosen] = []
+        for digest, copy in copies.items():
+            self._facts.take(digest, copy, read)
+            judged = self._judge(session, copy, read, for_space)
+            if isinstance(judged, ReleaseOutcome):
+                outcomes[digest] = judged
+            else:
+                chosen.append(judged)
+        while chosen:
+            token = await self._tokens.take(session)
+            # guard(no-token-no-release): In any token period at most the budget goes.
+            if token is None:
+                _fill(outcomes, [each.copy.digest for each in chosen], _BRAKED)
+                return
+            # guard(token-is-used-up): Each token is good for its share of the budget.
+            part = chosen[: token.left(self._membership.settings)]
+            chosen = chosen[len(part) :]
+            if not part:
+                _fill(outcomes, digests, _BRAKED)
+                return
+            await self._release_by(session, token, part, for_space, outcomes)
+
+    def _judge(
+        self, session: Session, copy: CopyRead, read: FleetRead, for_space: Collection[str]
+    ) -> _Chosen | ReleaseOutcome:
+        judged = judge_release(
+            copy,
+            read,
+            self._membership.terms.rules,
+            session.holder,
+            self._membership.now(),
+            is_for_space=copy.digest in for_space,
+        )
+        return judged if isinstance(judged, ReleaseOutcome) else _Chosen(copy, read, judged)
+
+    async def _release_by(
+        self,
+        session: Session,
+        token: Token,
+        chosen: Sequence[_Chosen],
+        for_space: Collection[str],
+        outcomes: dict[str, ReleaseOutcome],
+    ) -> None:
+        """Release some copies under a token."""
+        record = await self._records.load()
+        before = {each.copy.digest: record.standing(each.copy.digest) for each in chosen}
+        # guard(release-is-on-record-first): If the answer is lost, the copy may not be registered any more, and the
+        # next join finds out.
+        await self._records.ask(before, with_mark=False)
+        token.spent += len(chosen)
+        settled = _Settled([], [])
+        limiter = anyio.CapacityLimiter(_AT_A_TIME)
+
+        async def release_one(each: _Chosen) -> None:
+            async with limiter:
+                outcome = await self._release_one(session, token, each, for_space, settled)
+                if outcome is not None:
+                    outcomes[each.copy.digest] = outcome
+
+        async with anyio.create_task_group() as tasks:
+            for each in chosen:
+                tasks.start_soon(release_one, each)
+        token.spent -= len(settled.kept)
+        for digest in settled.released:
+            self._holdings.released(digest)
+            self._facts.forget(digest)
+        registered = [digest for digest in settled.kept if before[digest] is Standing.REGISTERED]
+        unregistered = [digest for digest in settled.kept if before[digest] is None]
+        try:
+            await self._records.settle(registered=registered, unregistered=[*settled.released, *unregistered])
+        except OSError:
+            # On the disk they stay open, and are settled by the next join.
+            return
+
+    async def _release_one(
+        self,
+        session: Session,
+        token: Token,
+        chosen: _Chosen,
+        for_space: Collection[str],
+        settled: _Settled,
+    ) -> ReleaseOutcome | None:
+        """Release one copy; returns None if that is for the state of the membership to say."""
+        digest = chosen.copy.digest
+        try:
+            for _ in range(_TRIES):
+                self._require(session)
+                txn = release(session, chosen.copy, chosen.read, chosen.witnesses, token.number)
+                result = await self._membership.contact.write(txn)
+                if result.succeeded:
+                    settled.released.append(digest)
+                    return ReleaseOutcome()
+                judged = self._look_again(session, token, result, digest, for_space)
+                if isinstance(judged, ReleaseOutcome):
+                    settled.kept.append(digest)
+                    return judged
+                chosen = judged
+        except OutcomeUnknownError as error:
+            # guard(unknown-release-is-none): The image stays; whether its copy still counts, the next join finds out.
+            self._membership.end(session, str(error))
+            return None
+        except SessionOverError:
+            settled.kept.append(digest)
+            return None
+        except StoreError as error:
+            settled.kept.append(digest)
+            return ReleaseOutcome(Reason.FLEET_UNREACHABLE, str(error))
+        settled.kept.append(digest)
+        return ReleaseOutcome(Reason.LAST_COPY, "other hosts release copies of it at the same time")
+
+    def _look_again(
+        self,
+        session: Session,
+        token: Token,
+        refused: TxnResult,
+        digest: str,
+        for_space: Collection[str],
+    ) -> _Chosen | ReleaseOutcome:
+        """Judge a copy by what is so now, after something has changed since it was read.
+
+        Raises:
+            SessionOverError: the session is over.
+        """
+        read, copies = self._membership.take_reading(session, [digest], refused.results)
+        copy = copies[digest]
+        self._facts.take(digest, copy, read)
+        judged = self._judge(session, copy, read, for_space)
+        if not isinstance(judged, ReleaseOutcome) and read.token != session.token_value:
+            self._tokens.lose(token)
+            return _BRAKED
+        return judged
+
+    def _require(self, session: Session) -> None:
+        """Send nothing more for a session that has ended.
+
+        Raises:
+            SessionOverError: it has.
+        """
+        if self._membership.session is not session:
+            raise SessionOverError("the session has ended")
+
+
+def refusal(membership: Membership) -> ReleaseOutcome:
+    """Return why a copy stays for as long as this host has not joined."""
+    if membership.state is FleetState.DUPLICATE_HOST:
+        return ReleaseOutcome(Reason.DUPLICATE_HOST, membership.detail)
+    return ReleaseOutcome(Reason.FLEET_UNREACHABLE, membership.detail)
+
+
+def _fill(outcomes: dict[str, ReleaseOutcome], digests: Sequence[str], outcome: ReleaseOutcome) -> None:
+    for digest in digests:
+        outcomes.setdefault(digest, outcome)
