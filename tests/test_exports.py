@@ -3,6 +3,8 @@
 import ast
 import importlib
 import inspect
+import itertools
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,22 @@ def test_a_class_documents_its_methods(name: str) -> None:
         key
         for key, member in public.items()
         if (inspect.isfunction(member) or isinstance(member, property)) and not inspect.getdoc(member)
+    ]
+    assert undocumented == []
+
+
+@pytest.mark.parametrize("name", [name for name in hmret.__all__ if inspect.isclass(getattr(hmret, name))])
+def test_a_class_documents_its_fields(name: str) -> None:
+    cls = getattr(hmret, name)
+    (body,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    assert isinstance(body, ast.ClassDef)
+    undocumented = [
+        field.target.id
+        for field, following in itertools.zip_longest(body.body, body.body[1:])
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and not field.target.id.startswith("_")
+        and not (isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant))
     ]
     assert undocumented == []
 

@@ -2,10 +2,13 @@
 
 import re
 import textwrap
+from collections.abc import MutableMapping
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import anyio
+import httpx2
 import pytest
 import yaml
 
@@ -51,6 +54,32 @@ def test_the_code_of_the_guide_for_embedders_runs(
     run = names["run"]
     assert callable(run)
     anyio.run(run, backend=anyio_backend)
+
+
+async def test_the_server_of_the_guide_opens_the_engine_in_its_lifespan_and_serves_it(
+    tmp_path: Path, anyio_backend: str
+) -> None:
+    make_image(tmp_path, "docker.io/library/alpine", "a", tags=("3.20",))
+    (code,) = (code for title, code in SECTIONS if title == "In the lifespan of a server")
+    names: dict[str, Any] = {"hmret": hmret, "config": hmret.RetentionConfig(data_dir=tmp_path)}
+    exec(code, names)
+    app = names["app"]
+    async with app.router.lifespan_context(app) as state:
+
+        async def served(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+            await app({**scope, "state": dict(state)}, receive, send)
+
+        async with httpx2.AsyncClient(
+            transport=httpx2.ASGITransport(app=served), base_url="http://x"
+        ) as client:
+            made = await client.post("/instances", json={"image": "alpine:3.20"})
+            missing = await client.post("/instances", json={"image": "alpine:3.21"})
+            swept = await client.post("/sweeps")
+            status = await client.get("/retention/v1/status")
+    assert (made.status_code, made.text) == (201, f"sha256:{'a' * 64}")
+    assert missing.status_code == 409
+    assert swept.json()["status"] == "disabled"
+    assert status.json()["data_dir"] == str(tmp_path)
 
 
 @pytest.mark.parametrize("error", [*errors.__all__])

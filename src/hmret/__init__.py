@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hmret.actors.reference_collector import ReferenceSource
+    from hmret.api.wire.convert_outcomes import report_json
     from hmret.engine.events import Event, Listener
     from hmret.engine.opening import open_retention
     from hmret.engine.retention import Retention
@@ -120,6 +121,7 @@ __all__ = [
     "open_retention",
     "parse_reference",
     "plan",
+    "report_json",
 ]
 
 _HOMES = {
@@ -166,6 +168,7 @@ _HOMES = {
     "Summary": "hmret.model.verdicts",
     "Verdict": "hmret.model.verdicts",
     "plan": "hmret.model.plan.decide",
+    "report_json": "hmret.api.wire.convert_outcomes",
     "Policy": "hmret.model.policy.compiled",
     "StaleReference": "hmret.model.protection",
     "ImageReference": "hmret.model.references",

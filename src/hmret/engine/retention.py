@@ -120,7 +120,11 @@ class Retention:
         """Protect an image from deletion while this block lasts, or for at most `ttl`; implies `mark_used`.
 
         Raises:
-            as `mark_used`; ValueError: `ttl` is not positive.
+            ValueError: `ttl` is not positive.
+            InvalidReferenceError: the text is not a reference.
+            ImageNotFoundError: the image is not here, not ready or broken: pull it again.
+            EngineClosedError: the engine has stopped.
+            OSError: its timer could not be cleared, so nothing is guaranteed.
         """
         self._loop.require()
         if ttl is not None and ttl <= timedelta(0):

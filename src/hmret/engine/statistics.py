@@ -36,8 +36,11 @@ class Statistics:
     sweeps: int
     """The number of sweeps that have ended."""
     deleted_images: int
+    """Images that were deleted since the engine was opened."""
     deleted_bytes: int
+    """Bytes that came free by that."""
     failed_deletes: int
+    """Deletions that failed since the engine was opened."""
     quarantined_images: int = 0
     """Deleted images that can be restored."""
     quarantined_bytes: int = 0

@@ -36,8 +36,11 @@ class SharedDisk(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The identity of a disk that has more than one hard link."""
 
     device: int
+    """The device of the file, as the kernel numbers it."""
     inode: int
+    """Its inode on that device."""
     links: int
+    """How many names the file has."""
 
     @property
     def identity(self) -> tuple[int, int]:
@@ -125,6 +128,7 @@ class Repository(msgspec.Struct, frozen=True, gc=False):
     """
 
     name: str
+    """Normalised: `docker.io/library/alpine`."""
     images: Mapping[str, Image]
     """By digest."""
     tags: Mapping[str, str]
@@ -203,6 +207,7 @@ class Remembered:
     """The digests that one tag has pointed to since something that runs from it was first seen."""
 
     digests: frozenset[str]
+    """The digests that the tag has pointed to."""
     seen: AbstractSet[Thing] = frozenset()
     """The sources known to run from one of these digests. Any other source that names the tag is seen for the
     first time: it may run from a digest that the tag pointed to between two looks, or before the first one.
@@ -229,6 +234,7 @@ class DiskUsage:
     """How full the file system of `images/` is, as `df` shows it, and the outcome of earlier pressure."""
 
     used_bytes: int
+    """Bytes in use on the file system of `images/`."""
     available_bytes: int
     """Bytes available to users other than root."""
     quarantined_bytes: int = 0
@@ -253,6 +259,7 @@ class Suspension:
     """One cause why a sweep deletes nothing."""
 
     cause: Cause
+    """What kind of thing is wrong."""
     path: str
     """The file or folder at fault; empty where there is none."""
     detail: str
@@ -292,15 +299,19 @@ class Inventory:
     """
 
     repositories: Mapping[str, Repository]
+    """All repositories, with their images."""
     states: Timers = attrs.field(factory=lambda: Timers({}), converter=_timers)
     """The `unused_since` of each state file, in nanoseconds; None: unset or unreadable."""
     references: ReferenceIndex = attrs.field(factory=lambda: ReferenceIndex((), {}), converter=_index)
+    """What guests, snapshots and the embedder's own sources need."""
     remembered: Mapping[tuple[str, str], Remembered] = attrs.field(factory=dict)
     """By repository and tag: the `remembered` of the previous plan."""
     link_times: Mapping[tuple[str, str], int] = attrs.field(factory=dict)
     """By repository and tag: when the link was made, in nanoseconds; needed for the tags of `unseen_tags`."""
     leased: AbstractSet[Key] = frozenset()
+    """The keys of the images that a lease covers."""
     suspensions: tuple[Suspension, ...] = ()
+    """What was found that suspends deletion."""
     unlisted: tuple[str, ...] = ()
     """Folders below `images/` that could not be listed (`""`: all of it); states below them are not pruned."""
     unread_sources: AbstractSet[str] = frozenset()

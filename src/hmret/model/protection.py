@@ -41,7 +41,9 @@ class StaleReference:
     """A reference to an image that is not in the cache."""
 
     source: str
+    """Who refers to it: `instance/ID`, `snapshot/ID` or an embedder's own name."""
     image: str
+    """The reference, as it was given."""
 
 
 class RepositoryProtection(msgspec.Struct, frozen=True, gc=False):

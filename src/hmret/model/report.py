@@ -39,12 +39,15 @@ class DeletedImage:
     """One image that a sweep deleted."""
 
     repository: str
+    """Normalised: `docker.io/library/alpine`."""
     digest: str
+    """`sha256:` and 64 hex digits."""
     tags: tuple[str, ...]
     """The tags that went with it."""
     disk_bytes: int
     """Blocks that were freed; 0 while the disk has other hard links, and while the image is in quarantine."""
     unused_since_ns: int
+    """Its timer, in nanoseconds since the epoch."""
 
 
 @frozen(kw_only=True)
@@ -52,9 +55,13 @@ class SweepError:
     """One thing that a sweep could not do."""
 
     path: str
+    """What it was about; empty: nothing in particular."""
     error: str
+    """What the operating system said."""
     repository: str = ""
+    """The image's repository; empty: it is about no image."""
     digest: str = ""
+    """The image's digest; empty: it is about no image."""
 
 
 @frozen(kw_only=True)
@@ -62,25 +69,37 @@ class SweepReport:
     """What one sweep found and did; counters named like hypeman's have the same meaning."""
 
     status: SweepStatus
+    """How it ended."""
     started_at: datetime
+    """When it began, aware, in UTC."""
     duration_seconds: float
+    """How long it took."""
     suspended: tuple[Suspension, ...] = ()
+    """What suspended deletion; empty: nothing."""
     ready_images: int = 0
     """Images that are ready and whole, before anything was deleted."""
     protected_images: int = 0
     """Images in the cache that are referenced, ready or not."""
     marked_unused: int = 0
+    """Timers that were started."""
     cleared_states: int = 0
+    """Timers that were stopped."""
     deleted_images: int = 0
+    """Images that were deleted, each row of shared content counted."""
     deleted_bytes: int = 0
+    """Bytes that came free by that; what went into quarantine comes free later."""
     pruned_states: int = 0
+    """Timers of images that are gone, which were removed."""
     stale_references: int = 0
     """Distinct references to images that are not in the cache."""
     open_images: int = 0
     """Images that were due but stay because a process has their disk open."""
     failed_deletes: int = 0
+    """Deletions that failed; each is in `errors`."""
     deleted: tuple[DeletedImage, ...] = ()
+    """What was deleted, an entry for each row."""
     errors: tuple[SweepError, ...] = ()
+    """What failed."""
     quarantined_images: int = 0
     """Those of the deleted images that went into quarantine."""
     quarantined_bytes: int = 0
@@ -96,7 +115,9 @@ class MarkedUsed:
     """An image that is in the cache and stays for at least its window from now."""
 
     repository: str
+    """Normalised: `docker.io/library/alpine`."""
     digest: str
+    """`sha256:` and 64 hex digits."""
     cleared: bool
     """Whether it had a timer that was cleared."""
 
@@ -106,7 +127,9 @@ class Quarantined:
     """A deleted image that can be restored."""
 
     repository: str
+    """Normalised: `docker.io/library/alpine`."""
     digest: str
+    """`sha256:` and 64 hex digits."""
     tags: tuple[str, ...]
     """The tags that went with it."""
     disk_bytes: int
@@ -122,7 +145,9 @@ class Restored:
     """An image that has been restored to the cache, and stays for a full window from then."""
 
     repository: str
+    """Normalised: `docker.io/library/alpine`."""
     digest: str
+    """`sha256:` and 64 hex digits."""
     tags: tuple[str, ...] = attrs.field(kw_only=True)
     """The tags that were deleted with it and point to it again."""
     taken_tags: tuple[str, ...] = attrs.field(kw_only=True)
@@ -136,9 +161,14 @@ class Leased:
     """An image that a lease covers."""
 
     id: str
+    """The name of the lease, for renewing and ending it."""
     repository: str
+    """Normalised: `docker.io/library/alpine`."""
     digest: str
+    """`sha256:` and 64 hex digits."""
     expires_at: datetime | None
     """None: the lease ends with its `async with` block."""
     owner: str = ""
+    """Who holds it, as given."""
     reason: str = ""
+    """What it is for, as given."""

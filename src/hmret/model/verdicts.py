@@ -95,14 +95,19 @@ class Verdict:
     """What happens to one image, and why."""
 
     repository: str
+    """Normalised: `docker.io/library/alpine`."""
     digest: str
+    """`sha256:` and 64 hex digits."""
     tags: tuple[str, ...]
+    """The tags of this repository that point to it."""
     status: str
+    """As its metadata says: `ready`, `pulling` and so on."""
     size_bytes: int
     """The size that the metadata states."""
     disk_bytes: int
     """The blocks that the disk occupies, whether or not other links share them."""
     action: Action
+    """What a sweep does with it."""
     reason: Reason
     """The first reason that applies."""
     blockers: tuple[Reason, ...]
@@ -144,11 +149,15 @@ class Summary:
     """A plan in numbers."""
 
     images: int
+    """All images."""
     delete: int
+    """Those that would be deleted."""
     delete_bytes: int
     """Blocks that are freed: a disk with several links counts when the last of them goes."""
     mark: int
+    """Those whose timer would start."""
     clear: int
+    """Those that have no timer, or whose timer would stop."""
     keep: int
     """Images to which nothing happens."""
     prune: int

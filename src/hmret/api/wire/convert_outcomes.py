@@ -7,7 +7,7 @@ import attrs
 
 from hmret.api.wire import structs_outcomes as structs
 from hmret.api.wire.convert import document_of, documents_of
-from hmret.api.wire.structs import SuspensionDocument
+from hmret.api.wire.structs import SuspensionDocument, encode_document
 from hmret.model.report import DeletedImage, Quarantined, SweepReport
 from hmret.model.times import format_time
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "forecast_document",
     "quarantine_document",
+    "report_json",
     "status_document",
     "sweep_document",
 ]
@@ -36,6 +37,14 @@ def sweep_document(report: SweepReport) -> structs.SweepReportDocument:
         deleted=tuple(map(_deleted_image, report.deleted)),
         errors=documents_of(structs.SweepErrorDocument, report.errors),
     )
+
+
+def report_json(report: SweepReport) -> bytes:
+    """Encode the report of a sweep as JSON on one line: the document that `hmret sweep --json` prints.
+
+    Sizes are bytes, durations seconds, and times RFC 3339 in UTC.
+    """
+    return encode_document(sweep_document(report))
 
 
 def _deleted_image(image: DeletedImage) -> structs.DeletedImageDocument:

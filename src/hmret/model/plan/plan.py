@@ -42,8 +42,11 @@ class Plan:
     """The verdicts on all images, sorted by repository and digest, and whatever else a sweep has to do."""
 
     at: datetime
+    """The time for which it was made, aware, in UTC."""
     suspended: tuple[Suspension, ...]
+    """What suspends deletion; empty: nothing."""
     stale_references: tuple[StaleReference, ...]
+    """References to images that are not here; they protect nothing."""
     remembered: Mapping[TagName, Remembered]
     """The `remembered` of the next inventory."""
     marks: tuple[Key, ...]

@@ -23,6 +23,7 @@ class Braking:
     """More has expired at once than the brake allows."""
 
     expired: int
+    """How many images have expired."""
     eligible: int
     """Images that may be deleted at all, now or later."""
     is_released: bool

@@ -65,17 +65,23 @@ class Policy:
     unused_for_ns: int
     """How long an image must have been unused before it is deleted, in nanoseconds."""
     allowed: Patterns
+    """The repositories whose images may be deleted."""
     pinned: Patterns
+    """The repositories from which nothing is ever deleted."""
     max_deletes: int = 0
     """The most images deleted in one sweep; 0: no limit."""
     max_bytes: int = 0
     """The most bytes deleted in one sweep; 0: no limit. One image always goes, however large."""
     rules: tuple[CompiledRule, ...] = ()
+    """The rules, in order; the first that matches counts."""
     keep_latest: int = 0
+    """How many of the newest images of each repository stay; 0: none."""
     min_age_ns: int = 0
+    """How old an image must be before it is due, in nanoseconds; 0: any age."""
     disk: DiskLimits | None = None
     """None: no limit."""
     window: DeletionWindow = attrs.field(factory=DeletionWindow)
+    """The hours in which images may be deleted."""
     brake: Brake | None = None
     """None: no brake."""
     keeps_unpullable: bool = True
