@@ -120,7 +120,8 @@ class Host:
         await anyio.sleep(1)
 
     async def use_policy(self, policy: str = POLICY) -> None:
-        """Have a policy, as a sweep tells."""
+        """Have a policy, and tell of it, as a sweep does."""
+        self.keeper.use_policy(policy)
         await self.keeper.tell_summary(
             FleetSummary(
                 copies=len(self.images),

@@ -88,7 +88,7 @@ class JoinStep(enum.Enum):
 
     JOIN = enum.auto()
     REGISTER_ALL = enum.auto()
-    """It was forgotten: begin an empty record, then join."""
+    """It was forgotten: whatever is on record may be registered or not; then join."""
     NEW_HOLDER = enum.auto()
     """The store may count copies that this record does not know: take a new cache id, and begin again."""
     DUPLICATE = enum.auto()

@@ -414,6 +414,20 @@ async def test_a_host_that_was_forgotten_registers_everything_again(fleet: Fleet
         assert fleet.counted(A) == fleet.counted(B) == {holder}
 
 
+async def test_what_is_gone_is_taken_out_though_the_host_was_forgotten_in_part(fleet: Fleet) -> None:
+    host = fleet.host("a")
+    async with host.running():
+        await host.join(A, B)
+    holder = host.holder
+    for key in (KEYS.mark(holder), KEYS.holding(A, holder)):
+        fleet.delete(key)
+    del host.images[B]
+    async with host.running():
+        await host.join()
+        assert fleet.counted(A) == {holder}
+        assert fleet.holders(B) == set()
+
+
 async def test_a_host_that_is_forgotten_while_it_runs_joins_again(fleet: Fleet) -> None:
     async with fleet.host("a").running() as host:
         await host.join(A)

@@ -33,7 +33,7 @@ class FleetKeeper(Actor[Call[Any]]):
 
     These bypass the mailbox, as they neither wait nor ask the store:
         `state`, `view`, `detail` and the other properties read what is known; `tell_use` puts uses into a
-        dictionary, which is told later; `give_back`, `saw` and `tell_summary` take what the next turn of
+        dictionary, which is told later; `use_policy`, `saw` and `tell_summary` take what the next turn of
         their task brings to the store.
 
     Args:
@@ -64,6 +64,8 @@ class FleetKeeper(Actor[Call[Any]]):
         super().__init__()
         rng = random.Random(seed)  # noqa: S311 - for waits and for an order, not for secrets
         records = Records(filesystem, data_fd, threads)
+        self.terms = terms
+        """What this host joins as."""
         self._store = store
         self._on_failure = on_failure
         self.contact = Contact(store, now_ns, records.see)
@@ -177,9 +179,12 @@ class FleetKeeper(Actor[Call[Any]]):
         """Take the use of some images; never waits."""
         self._uses.add(digests, nanoseconds_of(at))
 
+    def use_policy(self, fingerprint: str) -> None:
+        """Take the policy by which copies are released from now on."""
+        self._tokens.policy = fingerprint
+
     async def tell_summary(self, summary: FleetSummary) -> None:
         """Take what the others are told of this host."""
-        self._tokens.policy = summary.policy
         self._summaries.take(summary)
 
     async def _call(self, make: Callable[[], Any]) -> Any:

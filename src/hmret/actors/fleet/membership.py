@@ -76,10 +76,10 @@ class Membership:
         return self.session if self.is_live and self.state is FleetState.JOINED else None
 
     def turn(self, state: FleetState, detail: str | None = None) -> None:
-        """Take another state; it is reported if it is another."""
-        if (state, detail) == (self.state, self.detail):
+        """Take a state; it is reported if it is another one, whatever its details."""
+        before, self.state, self.detail = self.state, state, detail
+        if state is before:
             return
-        self.state, self.detail = state, detail
         self._on_state(state, detail)
         changed, self._state_changed = self._state_changed, anyio.Event()
         changed.set()

@@ -1,0 +1,1 @@
+"""A host's part in a fleet, as an engine has it."""
