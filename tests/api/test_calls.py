@@ -91,6 +91,7 @@ async def test_a_deleted_image_is_listed_and_restored(
                     "disk_bytes": 4096,
                     "retired_at": now,
                     "until": format_time(START_NS + 86_400 * SECOND),
+                    "command": f"hmret restore {ALPINE}@{key[1]} --data-dir {DATA}",
                 }
             ]
         }
@@ -410,8 +411,9 @@ async def test_to_be_read_only_leaves_out_what_changes_anything(
     async with asking(platform, make_config(filesystem), read_only=True) as api:
         for path in ("/v1/status", "/v1/images", "/v1/plan", "/v1/images/alpine", "/metrics", "/healthz"):
             assert (await api.client.get(path)).status_code == 200
-        for path in ("/v1/mark-used", "/v1/sweeps", "/v1/leases"):
+        for path in ("/v1/mark-used", "/v1/sweeps"):
             told_problem(await api.client.post(path, json={"image": "alpine", "ttl": 1}), 404, "")
+        told_problem(await api.client.post("/v1/leases", json={"image": "alpine", "ttl": 1}), 405, "")
         told_problem(await api.client.put("/v1/leases/x", json={"ttl": 1}), 404, "")
         told_problem(await api.client.delete("/v1/leases/x"), 404, "")
         for method in ("POST", "PUT", "DELETE", "PATCH"):

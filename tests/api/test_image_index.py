@@ -36,6 +36,8 @@ from support.builders import (
 from support.inline_threads import InlineThreads
 from support.memory_filesystem import MemoryFilesystem
 
+NUMBERS = ("size_bytes", "disk_bytes", "unused_since", "expires_at")
+
 
 def fill(filesystem: MemoryFilesystem) -> None:
     """Make a cache of every kind of image, with equal and with different values."""
@@ -274,11 +276,13 @@ def test_pages_put_together_are_all_that_matches(
     monkeypatch.setattr(catalog_module, "_RUN", 3)
     made = make_plan(images)
     columns = catalog_module._still_there(made, None, lambda: None)
-    rows = catalog_module._Rows(made, None, 0.0, columns, lambda: None)
+    rows = catalog_module.Rows(made, None, 0.0, columns, lambda: None)
     found: list[Verdict] = []
     after: str | None = None
     while True:
-        cursor = None if after is None else catalog_module._decode_cursor(after, query.sort)
+        cursor = (
+            None if after is None else catalog_module.decode_cursor(after, is_number=query.sort in NUMBERS)
+        )
         page = rows.page(query, limit, cursor)
         found += page.verdicts
         after = page.next

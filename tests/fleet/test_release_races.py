@@ -5,8 +5,8 @@ from pathlib import Path
 
 import anyio
 import pytest
-from hmret.actors.fleet import releasing
 
+from hmret.actors.fleet import releasing
 from hmret.fleet.reading import CopyRead, FleetRead
 from hmret.fleet.store import Txn
 from hmret.fleet.transactions import Session, release

@@ -24,8 +24,11 @@ MASKED = frozenset(
     (
         "available_bytes",
         "duration_seconds",
+        "host",
         "id",
+        "last_event_id",
         "listeners",
+        "other_bytes",
         "process",
         "seconds",
         "total_bytes",

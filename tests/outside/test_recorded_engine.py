@@ -65,6 +65,17 @@ LOOKING = (
     ("GET", "/v1/nothing"),
     ("PUT", "/v1/status"),
     ("DELETE", "/v1/plan"),
+    ("GET", "/v1/history"),
+    ("GET", "/v1/history?days=0"),
+    ("GET", "/v1/space"),
+    ("GET", "/v1/repositories?sort=bytes&order=desc&limit=2"),
+    ("GET", "/v1/repositories?sort=odd"),
+    ("GET", "/v1/users?limit=2"),
+    ("GET", "/v1/users?q=nobody"),
+    ("GET", "/v1/policy"),
+    ("GET", "/v1/export?reason=expired"),
+    ("GET", "/v1/export?format=csv&reason=expired"),
+    ("GET", "/v1/export?format=xml"),
 )
 """What changes nothing, as it should be asked for and otherwise."""
 
@@ -90,6 +101,10 @@ class Api:
         return response
 
 
+_OTHERWISE = ("/openapi.json", "/v1/policy")
+"""What is recorded elsewhere: the settings with their descriptions are those of the options."""
+
+
 def told_response(response: httpx2.Response, masks: Masks) -> dict[str, Any]:
     """Put an answer into words."""
     passing = ("content-length", "content-type", "date")
@@ -103,7 +118,7 @@ def told_response(response: httpx2.Response, masks: Masks) -> dict[str, Any]:
             if name not in passing
         },
     }
-    if response.text and "json" in told["content-type"] and response.url.path != "/openapi.json":
+    if response.text and "json" in told["content-type"] and response.url.path not in _OTHERWISE:
         told |= answer_of(response.text, masks)
     return told
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import anyio
 import attrs
+
 from hmret.actors.fleet.keeper import FleetKeeper
 from hmret.actors.fleet.membership import FleetTerms
-
 from hmret.actors.threads import WorkerThreads
 from hmret.disk.filesystem import POSIX
 from hmret.fleet.gateway import Gateway

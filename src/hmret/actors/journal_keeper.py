@@ -3,11 +3,15 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
+import anyio
+
 from hmret.actors.disk_actor import DiskActor
 from hmret.actors.mailbox import Call, answer_call
 from hmret.actors.threads import Threads
 from hmret.disk.filesystem import Filesystem
+from hmret.disk.records.history import HistoryReader
 from hmret.disk.records.journal import append_to_journal, deletions_on_record
+from hmret.model.records.history import History
 
 __all__ = ["Entry", "JournalKeeper"]
 
@@ -23,8 +27,8 @@ class JournalKeeper(DiskActor):
 
     These bypass the mailbox:
         `enabled` is set by a reload of the settings and affects only entries posted afterwards; those already
-        posted are still written; `deletions` only reads, and does not wait for entries that are yet to be
-        written.
+        posted are still written; `deletions` and `history` only read, and do not wait for entries that are
+        yet to be written.
     """
 
     def __init__(
@@ -41,6 +45,8 @@ class JournalKeeper(DiskActor):
         self.enabled = enabled
         """Whether entries are written."""
         self._has_failed = False
+        self._history = HistoryReader()
+        self._reading = anyio.Lock()
 
     async def run(self) -> None:
         """Serve until closed; one call at a time, so that the lines keep their order."""
@@ -64,6 +70,12 @@ class JournalKeeper(DiskActor):
     async def deletions(self, digests: Iterable[str], since_ns: int) -> Mapping[str, int]:
         """Return when each digest was last deleted, omitting those that were not deleted since `since_ns`."""
         return await self._on_disk(deletions_on_record, tuple(digests), since_ns)
+
+    async def history(self, since_ns: int) -> History:
+        """Add up what went since a moment, from all files of the journal; one reads it at a time."""
+        async with self._reading:
+            read = partial(self._history.read, self._filesystem, self._data_fd, since_ns, self._threads.pause)
+            return await self._threads.read(read)
 
     async def _append(self, entries: Sequence[Entry]) -> None:
         for start in range(0, len(entries), _BATCH):

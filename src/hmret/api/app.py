@@ -29,15 +29,16 @@ from hmret.api.http.requests import (
     read_choice,
     read_count,
     read_moment,
-    read_ttl,
 )
 from hmret.api.http.streams import EventStream, PlanStream, read_event_id
-from hmret.api.image_index import SORTS, ImageIndex, Page, Query
+from hmret.api.image_index import ImageIndex, Page, Query, read_query
+from hmret.api.lease_calls import LeaseCalls
 from hmret.api.metrics import render_metrics
 from hmret.api.openapi import openapi_document
+from hmret.api.overview_calls import OverviewCalls
 from hmret.api.problems import Problem, problem_of, problem_response
 from hmret.api.wire import structs_outcomes as structs, structs_requests as bodies
-from hmret.api.wire.convert import document_of, documents_of, explain_document, image_document
+from hmret.api.wire.convert import document_of, explain_document, image_document
 from hmret.api.wire.convert_outcomes import (
     forecast_document,
     quarantine_document,
@@ -51,7 +52,7 @@ from hmret.model.errors import ConfigError, ImageNotFoundError, InvalidReference
 from hmret.model.plan.forecast import DAYS, Outlook, summarize
 from hmret.model.plan.search import is_searchable
 from hmret.model.values import define
-from hmret.model.verdicts import Action, Reason
+from hmret.settings.in_force import SettingsInForce
 from hmret.settings.policy_document import config_from_policy
 
 __all__ = ["HEARTBEAT_SECONDS", "make_app"]
@@ -75,6 +76,7 @@ def make_app(
     *,
     read_only: bool = False,
     host_names: AbstractSet[str] | None = None,
+    in_force: Callable[[], SettingsInForce] | None = None,
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
 ) -> Starlette:
     """Make the control API of an open engine as an ASGI application, to be served or mounted.
@@ -86,9 +88,10 @@ def make_app(
         retention: the engine.
         read_only: omit every call that changes or promises something.
         host_names: accept only requests to one of these names or to a numeric address; None: accept all.
+        in_force: returns where the settings come from; None: from the program that has opened the engine.
         heartbeat_seconds: how often an event stream sends a keep-alive.
     """
-    calls = _Calls(retention, heartbeat_seconds)
+    calls = _Calls(retention, heartbeat_seconds, in_force)
     reads: dict[str, Mapping[str, Answer]] = {
         "/": {"GET": calls.page},
         "/healthz": {"GET": calls.healthz},
@@ -101,8 +104,10 @@ def make_app(
         "/v1/images": {"GET": calls.images},
         "/v1/images/{image:path}": {"GET": calls.explain},
         "/v1/quarantine": {"GET": calls.quarantine},
+        "/v1/leases": {"GET": calls.leases.list},
         "/v1/events": {"GET": calls.events},
         **calls.fleet.reads(),
+        **calls.overview.reads(),
     }
     writes: dict[str, Mapping[str, Answer]] = {
         "/v1/plan": {"GET": calls.plan, "POST": calls.candidate},
@@ -110,8 +115,8 @@ def make_app(
         "/v1/restore": {"POST": calls.restore},
         "/v1/confirm": {"POST": calls.confirm},
         "/v1/sweeps": {"POST": calls.sweep},
-        "/v1/leases": {"GET": calls.leases, "POST": calls.grant},
-        "/v1/leases/{id}": {"GET": calls.lease, "PUT": calls.renew, "DELETE": calls.end},
+        "/v1/leases": {"GET": calls.leases.list, "POST": calls.leases.grant},
+        "/v1/leases/{id}": {"GET": calls.leases.lease, "PUT": calls.leases.renew, "DELETE": calls.leases.end},
         **calls.fleet.writes(),
     }
     routes = reads if read_only else {**reads, **writes}
@@ -147,10 +152,8 @@ async def _answer_problem(_request: Request, error: Exception) -> Response:
     return response
 
 
-def _json(
-    document: Document | Mapping[str, object], status: HTTPStatus = HTTPStatus.OK, **headers: str
-) -> Response:
-    return Response(encode_document(document), status.value, headers, media_type="application/json")
+def _json(document: Document | Mapping[str, object]) -> Response:
+    return Response(encode_document(document), media_type="application/json")
 
 
 @define(eq=False)
@@ -159,20 +162,32 @@ class _Calls:
 
     _retention: Retention
     _heartbeat_seconds: float
+    _in_force: Callable[[], SettingsInForce] | None
     _threads: WorkerThreads = attrs.field(factory=partial(WorkerThreads, 2))
     _catalog: ImageIndex = attrs.field(init=False)
     _planning: anyio.Semaphore = attrs.field(factory=partial(anyio.Semaphore, _PLANS))
     _planners: int = 0
     fleet: FleetCalls = attrs.field(init=False)
+    overview: OverviewCalls = attrs.field(init=False)
+    leases: LeaseCalls = attrs.field(init=False)
 
     @_catalog.default
     def _new_catalog(self) -> ImageIndex:
-        # One thread: pages share the cached results on a plan.
         return ImageIndex(self._retention, WorkerThreads(1))
 
     @fleet.default
     def _fleet_calls(self) -> FleetCalls:
         return FleetCalls(self._retention, self._place_to_plan)
+
+    @overview.default
+    def _new_overview(self) -> OverviewCalls:
+        return OverviewCalls(
+            self._retention, self._catalog, self._threads, self._current_outlook, self._in_force
+        )
+
+    @leases.default
+    def _new_leases(self) -> LeaseCalls:
+        return LeaseCalls(self._retention, self._named)
 
     # Reads.
 
@@ -223,6 +238,10 @@ class _Calls:
 
     async def forecast(self, request: Request) -> Response:
         days = read_count(request, "days", DAYS, MOST_DAYS)
+        outlook = await self._current_outlook(days)
+        return _json(forecast_document(attrs.evolve(outlook, days=outlook.days[:days])))
+
+    async def _current_outlook(self, days: int = DAYS) -> Outlook:
         outlook: Outlook | None = None
         if days <= DAYS and self._retention.config.active:
             outlook = await self._threads.run(attrgetter("outlook"), self._retention.counters)
@@ -231,11 +250,11 @@ class _Calls:
             page = await self._catalog.page(Query(), 1, None)
             outlook = await self._threads.run(partial(summarize, page.plan, self._threads.pause, days=days))
         assert outlook is not None
-        return _json(forecast_document(attrs.evolve(outlook, days=outlook.days[:days])))
+        return outlook
 
     async def images(self, request: Request) -> Response:
         limit = read_count(request, "limit", _DEFAULT_PAGE, LARGEST_PAGE)
-        query = _read_query(request)
+        query = read_query(request)
         page = await self._catalog.page(query, limit, request.query_params.get("after"))
         images = tuple(map(image_document, page.verdicts))
         document = document_of(
@@ -246,12 +265,18 @@ class _Calls:
     async def explain(self, request: Request) -> Response:
         image = request.path_params["image"]
         async with self._place_to_plan():
-            verdict, suspended, names = await self._retention.explain_with_names(image)
-        return _json(explain_document(verdict, suspended, names))
+            found = await self._retention.overview.explain(image)
+        return _json(
+            explain_document(
+                found.verdict, found.suspended, found.vm_names, paths=found.folders, leases=found.leases
+            )
+        )
 
     async def quarantine(self, _request: Request) -> Response:
+        data_dir = self._retention.config.data_dir
+
         def encode() -> bytes:
-            return encode_document(quarantine_document(self._retention.quarantined()))
+            return encode_document(quarantine_document(self._retention.quarantined(), data_dir))
 
         return Response(await self._threads.run(encode), media_type="application/json")
 
@@ -309,41 +334,6 @@ class _Calls:
         document = sweep_document(await self._retention.sweep(release_brake=releases))
         return Response(await self._threads.run(encode_document, document), media_type="application/json")
 
-    async def leases(self, _request: Request) -> Response:
-        return _json(
-            structs.LeasesDocument(documents_of(structs.LeaseDocument, self._retention.granted_leases()))
-        )
-
-    async def grant(self, request: Request) -> Response:
-        body = await read_body(request, bodies.GrantLeaseBody)
-        grant = partial(
-            self._retention.grant_lease, owner=body.owner, reason=body.reason, ttl=read_ttl(body.ttl)
-        )
-        leased = await self._named(body.image, body.digest, grant)
-        location = f"{request.scope.get('root_path', '')}/v1/leases/{leased.id}"
-        return _json(document_of(structs.LeaseDocument, leased), HTTPStatus.CREATED, location=location)
-
-    async def lease(self, request: Request) -> Response:
-        for leased in self._retention.granted_leases():
-            if leased.id == request.path_params["id"]:
-                return _json(document_of(structs.LeaseDocument, leased))
-        raise _no_lease(request)
-
-    async def renew(self, request: Request) -> Response:
-        body = await read_body(request, bodies.RenewLeaseBody)
-        try:
-            leased = await self._retention.renew_lease(request.path_params["id"], read_ttl(body.ttl))
-        except KeyError:
-            raise _no_lease(request) from None
-        return _json(document_of(structs.LeaseDocument, leased))
-
-    async def end(self, request: Request) -> Response:
-        try:
-            await self._retention.end_lease(request.path_params["id"])
-        except KeyError:
-            raise _no_lease(request) from None
-        return Response(status_code=HTTPStatus.NO_CONTENT)
-
     async def _named(
         self, image: str, digest: str | None, call: Callable[[str, str | None], Awaitable[T]]
     ) -> T:
@@ -377,19 +367,3 @@ def _names_on(page: Page) -> dict[str, str]:
     names = page.plan.vm_names
     sources = (source for verdict in page.verdicts for source in verdict.referenced_by)
     return {source: names[source] for source in sources if source in names}
-
-
-def _no_lease(request: Request) -> Problem:
-    detail = f"{request.path_params['id'][:100]}: no such lease, or it has expired"
-    return Problem(HTTPStatus.NOT_FOUND, "lease-not-found", detail)
-
-
-def _read_query(request: Request) -> Query:
-    return Query(
-        q=request.query_params.get("q", ""),
-        action=read_choice(request, "action", ("", *Action)),
-        reason=read_choice(request, "reason", ("", *Reason)),
-        status=request.query_params.get("status", ""),
-        sort=read_choice(request, "sort", tuple(SORTS)),
-        descending=read_choice(request, "order", ("asc", "desc")) == "desc",
-    )

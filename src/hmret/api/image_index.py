@@ -16,18 +16,22 @@ from typing import TypeVar
 import anyio
 import attrs
 import msgspec
+from starlette.requests import Request
 
 from hmret.actors.threads import Threads
+from hmret.api.http.requests import read_choice
 from hmret.api.problems import Problem
+from hmret.api.repository_table import RepositoryTable
+from hmret.api.user_table import UserTable
 from hmret.engine.retention import Retention
 from hmret.engine.sweep.batches import batches
 from hmret.model.images import Key
 from hmret.model.plan.plan import Plan
 from hmret.model.report import SweepReport
 from hmret.model.values import define, frozen
-from hmret.model.verdicts import Verdict
+from hmret.model.verdicts import Action, Reason, Verdict
 
-__all__ = ["SORTS", "ImageIndex", "Page", "Query"]
+__all__ = ["SORTS", "ImageIndex", "Page", "Query", "Rows", "decode_cursor", "encode_cursor", "read_query"]
 
 # Maximum age in seconds of a plan that was not made by a sweep; an older one is replaced on request.
 _FRESH_SECONDS = 60.0
@@ -40,6 +44,7 @@ _FILTERS = 8
 
 T = TypeVar("T")
 _LAST = (1 << 63) - 1
+_NUMBERS = ("size_bytes", "disk_bytes", "unused_since", "expires_at")
 
 _SortKey = tuple[str | int, str, str]
 
@@ -74,6 +79,22 @@ class Query:
         return not (self.q or self.action or self.reason or self.status)
 
 
+def read_query(request: Request) -> Query:
+    """Parse the filter and the order of a request for images.
+
+    Raises:
+        Problem: a parameter is none of the words that it may be.
+    """
+    return Query(
+        q=request.query_params.get("q", ""),
+        action=read_choice(request, "action", ("", *Action)),
+        reason=read_choice(request, "reason", ("", *Reason)),
+        status=request.query_params.get("status", ""),
+        sort=read_choice(request, "sort", tuple(SORTS)),
+        descending=read_choice(request, "order", ("asc", "desc")) == "desc",
+    )
+
+
 @frozen
 class Page:
     """One page of images."""
@@ -100,11 +121,13 @@ class _Columns:
         self.digests: list[str] = []
         self.searched: list[str] = []
         """Tags and users (ids and names), in lower case."""
+        self.repositories = RepositoryTable()
         columns = [(column, SORTS[name]) for name, column in self.sorts.items()]
         for verdict in verdicts:
             for column, value_of in columns:
                 column.append(value_of(verdict))
             self.digests.append(verdict.digest)
+            self.repositories.add(verdict)
             called = (names[source] for source in verdict.referenced_by if source in names)
             self.searched.append("\n".join((*verdict.tags, *verdict.referenced_by, *called)).lower())
 
@@ -133,7 +156,7 @@ class _Columns:
 
 
 @define(eq=False)
-class _Rows:
+class Rows:
     """The images of one plan that still exist, with the cached results of queries on them."""
 
     plan: Plan
@@ -143,6 +166,23 @@ class _Rows:
     _pause: Callable[[], None]
     _orders: dict[str, Sequence[int]] = attrs.field(factory=dict)
     _masks: dict[tuple[str, str, str, str], bytearray] = attrs.field(factory=dict)
+    _users: UserTable | None = None
+
+    @property
+    def repositories(self) -> RepositoryTable:
+        """Its repositories, added up."""
+        return self._columns.repositories
+
+    def users(self) -> UserTable:
+        """Who needs its images; collected at the first call."""
+        if self._users is None:
+            self._users = UserTable.of(self.plan, self._pause)
+        return self._users
+
+    def export(self, query: Query) -> Iterator[Verdict]:
+        """Yield all images that match the query, in its order."""
+        mask = None if query.is_all else self._mask(query)
+        return _paced(map(self._verdict, self._walk(self._order(query.sort), mask, query, None)), self._pause)
 
     def page(self, query: Query, limit: int, after: _SortKey | None) -> Page:
         order = self._order(query.sort)
@@ -154,7 +194,7 @@ class _Rows:
             verdicts=tuple(_paced(map(self._verdict, found[:limit]), self._pause)),
             total=len(self._columns),
             matched=len(self._columns) if mask is None else sum(mask),
-            next=_encode_cursor(self._columns.key(query.sort, found[limit - 1])) if more else None,
+            next=encode_cursor(self._columns.key(query.sort, found[limit - 1])) if more else None,
         )
 
     def _verdict(self, place: int) -> Verdict:
@@ -208,8 +248,9 @@ class ImageIndex:
     """The images as the last sweep left them; if there was none, as a plan made now lists them."""
 
     _retention: Retention
-    _threads: Threads
-    _rows: _Rows | None = None
+    threads: Threads
+    """One thread: pages share the cached results on a plan."""
+    _rows: Rows | None = None
     _lock: anyio.Lock = attrs.field(factory=anyio.Lock)
 
     async def page(self, query: Query, limit: int, after: str | None) -> Page:
@@ -218,11 +259,15 @@ class ImageIndex:
         Raises:
             Problem: the cursor is invalid.
         """
-        cursor = None if after is None else _decode_cursor(after, query.sort)
-        rows = await self._current()
-        return await self._threads.run(rows.page, query, limit, cursor)
+        cursor = None if after is None else decode_cursor(after, is_number=query.sort in _NUMBERS)
+        return await self.ask(lambda rows: rows.page(query, limit, cursor))
 
-    async def _current(self) -> _Rows:
+    async def ask(self, question: Callable[[Rows], T]) -> T:
+        """Ask the images as they are now, in a thread; one question at a time."""
+        rows = await self._current()
+        return await self.threads.run(question, rows)
+
+    async def _current(self) -> Rows:
         async with self._lock:
             made = self._retention.last_plan if self._retention.config.active else None
             report = self._retention.statistics().last_report
@@ -234,9 +279,9 @@ class ImageIndex:
                 return rows
             if rows is None or made is None or rows.plan is not made or rows.report is not report:
                 plan = await self._retention.plan() if made is None else made
-                pause = self._threads.pause
-                columns = await self._threads.run(_still_there, plan, report, pause)
-                rows = self._rows = _Rows(plan, report, now, columns, pause)
+                pause = self.threads.pause
+                columns = await self.threads.run(_still_there, plan, report, pause)
+                rows = self._rows = Rows(plan, report, now, columns, pause)
             return rows
 
 
@@ -257,17 +302,22 @@ def _paced(items: Iterable[T], pause: Callable[[], None]) -> Iterator[T]:
         yield item
 
 
-def _encode_cursor(key: _SortKey) -> str:
+def encode_cursor(key: _SortKey) -> str:
+    """Write the place of the last item of a page in an order."""
     return base64.urlsafe_b64encode(msgspec.json.encode(key)).decode().rstrip("=")
 
 
-def _decode_cursor(text: str, sort: str) -> _SortKey:
+def decode_cursor(text: str, *, is_number: bool) -> _SortKey:
+    """Read what `encode_cursor` has written; `is_number`: whether the order is one of numbers.
+
+    Raises:
+        Problem: it is something else.
+    """
     try:
         content = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         value, repository, digest = msgspec.json.decode(content, type=tuple[str | int, str, str])
     except (ValueError, msgspec.MsgspecError):
         raise _not_a_cursor(text) from None
-    is_number = sort in ("size_bytes", "disk_bytes", "unused_since", "expires_at")
     if isinstance(value, int) is not is_number:
         raise _not_a_cursor(text)
     return value, repository, digest

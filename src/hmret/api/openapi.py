@@ -12,9 +12,12 @@ from typing import Any
 import msgspec
 
 from hmret.api.image_index import SORTS
-from hmret.api.wire import structs, structs_fleet, structs_outcomes, structs_requests
+from hmret.api.repository_table import REPOSITORY_SORTS
+from hmret.api.wire import structs, structs_fleet, structs_outcomes, structs_overview, structs_requests
 from hmret.api.wire.structs_outcomes import LARGEST_PAGE, MOST_DAYS
+from hmret.api.wire.structs_overview import LARGEST_LIST, MOST_PAST_DAYS
 from hmret.api.wire.structs_requests import GivenImage
+from hmret.engine.overview.space import SpaceState
 from hmret.model.fleet import FleetState
 from hmret.model.images import Cause
 from hmret.model.plan.forecast import DAYS
@@ -49,11 +52,11 @@ def openapi_document(version: str) -> Described:
 def _schemas() -> Described:
     """Describe every document, by its class name without the suffix."""
     names: Described = {}
-    for module in (structs, structs_outcomes, structs_requests, structs_fleet):
+    for module in (structs, structs_outcomes, structs_overview, structs_requests, structs_fleet):
         names |= vars(module)
     kinds = [kind for name, kind in names.items() if re.search("[a-z](Document|Body)$", name)]
     _, schemas = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
-    for kind in (Action, Cause, FleetState, Reason, SweepStatus):
+    for kind in (Action, Cause, FleetState, Reason, SpaceState, SweepStatus):
         schemas[kind.__name__] = {"type": "string", "enum": list(kind)}
     for schema in schemas.values():
         if "properties" in schema and "additionalProperties" not in schema:
@@ -74,7 +77,7 @@ def _require_all(schema: Described) -> None:
 
 def _paths() -> Described:
     paths: Described = {}
-    for request, call in {**_reads(), **_writes(), **_fleet()}.items():
+    for request, call in {**_reads(), **_overview(), **_writes(), **_fleet()}.items():
         method, path = request.split()
         paths.setdefault(path, {})[method.lower()] = call
     return paths
@@ -102,12 +105,7 @@ def _reads() -> Described:
             _answers("Images", 422, 503),
             _query("limit", _up_to(LARGEST_PAGE), "Default: 100."),
             _query("after", _TEXT, "The value of `next` in the previous page."),
-            _query("q", _TEXT, "Part of the repository, the digest, a tag or a user's id or name."),
-            _query("action", _one_of("", *Action), "Only these; empty: all."),
-            _query("reason", _one_of("", *Reason), "Only these; empty: all."),
-            _query("status", _TEXT, "Only these."),
-            _query("sort", _one_of(*SORTS), "Default: repository."),
-            _query("order", _one_of("asc", "desc"), "Default: asc."),
+            *_FILTER,
         ),
         "GET /v1/images/{image}": _call(
             "explain",
@@ -126,6 +124,53 @@ def _reads() -> Described:
             {"200": _given(kind="text/event-stream"), **_problems(422)},
             _query("after", _TEXT, "The id of the last event seen, like the header Last-Event-ID."),
             _query("follow", _FLAG, "false: only past events. Default: true."),
+        ),
+    }
+
+
+def _overview() -> Described:
+    return {
+        "GET /v1/history": _call(
+            "history",
+            "What went on each of the last days, by the journal, and the latest events",
+            _answers("History", 422, 503),
+            _query("days", _up_to(MOST_PAST_DAYS), "Number of UTC days, today included; default: 30."),
+        ),
+        "GET /v1/space": _call("space", "The disk of the images and its limits", _answers("Space", 503)),
+        "GET /v1/repositories": _call(
+            "repositories",
+            "The repositories, with what goes next in each, a page at a time",
+            _answers("Repositories", 422, 503),
+            *_LIST,
+            _query("q", _TEXT, "Part of the name."),
+            _query("sort", _one_of(*REPOSITORY_SORTS), "Default: repository."),
+            _ORDER,
+        ),
+        "GET /v1/users": _call(
+            "users",
+            "Who needs which images: VMs, snapshots and others, a page at a time",
+            _answers("Users", 422, 503),
+            *_LIST,
+            _query("q", _TEXT, "Part of the id or the name."),
+        ),
+        "GET /v1/policy": _call(
+            "policy", "The settings in force, and where each was set", _answers("Policy")
+        ),
+        "GET /v1/export": _call(
+            "export",
+            "All images that match, as one file",
+            {
+                "200": {
+                    "description": "Done",
+                    "content": {
+                        "application/json": {"schema": {"type": "object"}},
+                        "text/csv": {"schema": _TEXT},
+                    },
+                },
+                **_problems(422, 503),
+            },
+            _query("format", _one_of("json", "csv"), "Default: json."),
+            *_FILTER,
         ),
     }
 
@@ -300,6 +345,19 @@ def _ref(schema: str) -> Described:
 
 _AT = _query("at", {"type": "string", "format": "date-time"}, "The time to plan for; default: now.")
 _ID = _in_path("id", _TEXT)
+_ORDER = _query("order", _one_of("asc", "desc"), "Default: asc.")
+_FILTER = (
+    _query("q", _TEXT, "Part of the repository, the digest, a tag or a user's id or name."),
+    _query("action", _one_of("", *Action), "Only these; empty: all."),
+    _query("reason", _one_of("", *Reason), "Only these; empty: all."),
+    _query("status", _TEXT, "Only these."),
+    _query("sort", _one_of(*SORTS), "Default: repository."),
+    _ORDER,
+)
+_LIST = (
+    _query("limit", _up_to(LARGEST_LIST), "Default: 100."),
+    _query("after", _TEXT, "The value of `next` in the previous page."),
+)
 _FLAG = _one_of("true", "false")
 
 

@@ -116,6 +116,10 @@ class EventHub:
         """How many listeners there are."""
         return len(self._listeners)
 
+    def recent(self) -> Sequence[Event]:
+        """List the events that are kept: some thousands at most, oldest first."""
+        return tuple(self._kept)
+
     def publish(self, entries: Sequence[Mapping[str, object]]) -> None:
         """Publish an event; never waits."""
         batch = [Event(self._last + place, facts) for place, facts in enumerate(entries, start=1)]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from hmret.actors.scanner import Scanner
-from hmret.disk.layout import DIGEST_HEX, digest_of
+from hmret.disk.layout import CONTENT, DIGEST_HEX, IMAGES, digest_of, hex_of, path_below
 from hmret.engine.planner import Planner
 from hmret.engine.surveyor import Survey, Surveyor
 from hmret.model.errors import ImageNotFoundError, InvalidReferenceError
@@ -18,7 +18,7 @@ from hmret.model.references import ImageReference, parse_reference
 from hmret.model.values import frozen
 from hmret.model.verdicts import Verdict
 
-__all__ = ["Inspection", "named_image"]
+__all__ = ["Inspection", "folders_of", "named_image", "names_of"]
 
 
 @frozen(eq=False)
@@ -80,6 +80,11 @@ class Inspection:
             ImageNotFoundError: the image is not here.
             EngineClosedError: the engine has stopped.
         """
+        verdict, made = await self.find(image, digest)
+        return verdict, made.suspended, names_of(verdict, made)
+
+    async def find(self, image: str, digest: str | None = None) -> tuple[Verdict, Plan]:
+        """Find an image as `explain` does; returns what would happen to it, and the whole plan."""
         try:
             key = await self.resolve(named_image(image, digest), image)
         except (ImageNotFoundError, InvalidReferenceError):
@@ -91,8 +96,7 @@ class Inspection:
         verdict = made.verdict(*key)
         if verdict is None:
             raise ImageNotFoundError(f"{image}: not in the cache")
-        names = {source: name for source in verdict.referenced_by if (name := made.vm_names.get(source))}
-        return verdict, made.suspended, names
+        return verdict, made
 
     async def search(self, text: str) -> Key | None:
         """Find the image meant by digits of its digest or by a VM that needs it; None: none is meant that way.
@@ -134,3 +138,20 @@ def named_image(image: str, digest: str | None) -> ImageReference:
     if not DIGEST_HEX.fullmatch(hexadecimal):
         raise InvalidReferenceError(f"not a digest: {digest[:100]!r}")
     return ImageReference(named.repository, None, digest_of(hexadecimal))
+
+
+def names_of(verdict: Verdict, made: Plan) -> Mapping[str, str]:
+    """Return the display names of the sources that need an image, by their names in `referenced_by`."""
+    return {source: name for source in verdict.referenced_by if (name := made.vm_names.get(source))}
+
+
+def folders_of(verdict: Verdict, made: Plan, data_dir: str) -> tuple[str, ...]:
+    """Return the paths of an image's folders: of the content, and of the repository's own."""
+    image = made.image(verdict.repository, verdict.digest)
+    folders = () if image is None else image.folders
+    return tuple(
+        path_below(
+            data_dir, f"{IMAGES}/{CONTENT if one.is_content else verdict.repository}/{hex_of(one.digest)}"
+        )
+        for one in folders
+    )

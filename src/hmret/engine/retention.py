@@ -19,6 +19,7 @@ from hmret.engine.counters import Counters
 from hmret.engine.events import EventHub, Listener
 from hmret.engine.inspection import Inspection, named_image
 from hmret.engine.leases import Leases, leased, new_lease
+from hmret.engine.overview.overview import Overview
 from hmret.engine.schedule import Schedule
 from hmret.engine.statistics import HasMailbox, Statistics, statistics_of
 from hmret.engine.surveyor import Surveyor
@@ -67,6 +68,8 @@ class Retention:
     """The event hub; most callers want `listen` instead."""
     counters: Counters = attrs.field(init=False)
     """The engine's counts since it was opened, and its forecast; read-only."""
+    overview: Overview = attrs.field(init=False)
+    """What displays of the engine show besides: the past, and the disk."""
 
     def __attrs_post_init__(self) -> None:
         surveyor, sweeps = self._inspection.surveyor, self._sweeps
@@ -75,16 +78,9 @@ class Retention:
         self._clock, self._threads, self._quarantine = surveyor.clock, surveyor.threads, sweeps.quarantine
         self._journal, self.event_hub, self.counters = sweeps.journal, sweeps.events, sweeps.counters
         self._opened_boot_ns = self._clock.read().boot_ns
-        self._uses = Uses(
-            self._locks,
-            self._scanner,
-            self._states,
-            self._threads,
-            self._clock,
-            surveyor.uses,
-            self._journal,
-            self.event_hub,
-        )
+        actors = self._locks, self._scanner, self._states, self._threads, self._clock
+        self._uses = Uses(*actors, surveyor.uses, self._journal, self.event_hub)
+        self.overview = Overview(self._inspection, self._journal, self.event_hub, self.counters)
 
     async def mark_used(self, image: str, digest: str | None = None) -> MarkedUsed:
         """Mark an image used: check that it is present, ready and whole, and restart its window.

@@ -105,6 +105,7 @@ def load_settings(
             show_value(one, one.in_force_in(config)),
             source := sources.get(one.key, "default"),
             paths[one.key] if source == "file" else None,
+            places[one.key].text.removesuffix(f": {one.key}") if one.key in places else None,
         )
         for one in SETTINGS
     }

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Literal
 
+import attrs
+
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.policy.pattern_doubts import why_never
 from hmret.model.values import frozen
@@ -28,6 +30,8 @@ class Setting:
     source: Source
     path: str | None = None
     """The file that it was read from; None: it is from elsewhere."""
+    where: str | None = attrs.field(default=None, eq=False)
+    """The file and line, the variable or the option; None: it is the default."""
 
 
 def warnings_about(

@@ -27,7 +27,7 @@ CallJson = Callable[..., tuple[int, Any]]
 DUE = timedelta(days=31)
 HALF = timedelta(days=15)
 X = "ghcr.io/kernel/x"
-FIELDS = [*IMAGE_FIELDS, "blockers", "detail", "rule", "vm_names"]
+FIELDS = [*IMAGE_FIELDS, "blockers", "detail", "rule", "vm_names", "paths", "leases"]
 
 
 def test_the_document_is_one_image_with_every_reason(cache: Cache, call_json: CallJson, backend: str) -> None:
@@ -56,6 +56,8 @@ def test_the_document_is_one_image_with_every_reason(cache: Cache, call_json: Ca
         "detail": None,
         "rule": None,
         "vm_names": {},
+        "paths": [f"{cache.root}/images/docker.io/library/alpine/{digest.removeprefix('sha256:')}"],
+        "leases": [],
     }
 
 

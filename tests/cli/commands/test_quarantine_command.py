@@ -57,7 +57,8 @@ def test_the_list_is_a_document(cache: Cache, call_json: CallJson, digest: str) 
     code, document = call_json("quarantine", "--data-dir", cache.root)
     (image,) = document["images"]
     assert code == 0
-    assert list(image) == ["repository", "digest", "tags", "disk_bytes", "retired_at", "until"]
+    assert list(image) == ["repository", "digest", "tags", "disk_bytes", "retired_at", "until", "command"]
+    assert image["command"] == f"hmret restore {ALPINE}@{digest} --data-dir {cache.root}"
     assert (image["digest"], image["tags"], image["disk_bytes"]) == (digest, ["3.20", "latest"], DISK_BYTES)
 
 

@@ -149,7 +149,8 @@ def test_what_can_be_looked_at_is_served_on_tcp_too_and_nothing_else(cache: Cach
             assert client.get(path).status_code == 200
         assert client.post("/v1/mark-used", json={"image": "alpine:3.20"}).status_code == 404
         assert client.post("/v1/sweeps").status_code == 404
-        assert client.get("/v1/leases").status_code == 404
+        assert client.get("/v1/leases").status_code == 200
+        assert client.post("/v1/leases", json={"image": "alpine:3.20", "ttl": 1}).status_code == 405
         assert client.get("/v1/status", headers={"host": "evil.example"}).status_code == 421
         with client.stream("GET", "/v1/events") as response:
             assert response.headers["content-type"].startswith("text/event-stream")
@@ -233,6 +234,50 @@ def test_settings_that_are_refused_and_taken_over_again_show_in_the_metrics(
             service.signal(signal.SIGHUP)
             service.wait_event(f"settings_{event}")
             assert told(client) == [f"hmret_config_last_reload_successful {number}.0"]
+
+
+def test_the_policy_says_where_each_setting_was_set_and_what_a_reload_refused(
+    cache: Cache, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("hmret:\n  enabled: true\n  pinned: [a/*]\n")
+    environment = {"HMRET__JOURNAL": "true"}
+    with (
+        running_service(
+            cache.root, "--config", str(config), "--allow", "*", environment=environment
+        ) as service,
+        client_of(own_socket(cache)) as client,
+    ):
+
+        def settings() -> dict[str, dict[str, object]]:
+            return {one["key"]: one for one in client.get("/v1/policy").json()["settings"]}
+
+        found = settings()
+        assert (found["hmret.pinned"]["source"], found["hmret.pinned"]["where"]) == ("file", f"{config}:3")
+        assert (found["hmret.journal"]["source"], found["hmret.journal"]["where"]) == (
+            "environment",
+            "environment variable HMRET__JOURNAL",
+        )
+        assert (
+            found["images.auto_delete.allowed"]["source"],
+            found["images.auto_delete.allowed"]["where"],
+        ) == (
+            "flag",
+            "--allow",
+        )
+        config.write_text("hmret:\n  enabled: true\n  pinned: [7]\n")
+        service.signal(signal.SIGHUP)
+        service.wait_event("settings_refused")
+        policy = client.get("/v1/policy").json()
+        assert policy["refused"].startswith(f"{config}:3: hmret.pinned")
+        assert settings()["hmret.pinned"]["value"] == ["a/*"]
+        config.write_text("hmret:\n  enabled: true\n\n  pinned: [b/*]\n  metrics_listen: 127.0.0.1:1\n")
+        service.signal(signal.SIGHUP)
+        service.wait_event("settings_reloaded")
+        policy = client.get("/v1/policy").json()
+        assert (policy["refused"], policy["restart_needed"]) == (None, ["hmret.metrics_listen"])
+        found = settings()
+        assert (found["hmret.pinned"]["where"], found["hmret.metrics_listen"]["value"]) == (f"{config}:4", "")
 
 
 def test_the_status_line_says_that_settings_were_refused_until_good_ones_are_read(

@@ -145,11 +145,14 @@ def read_count(request: Request, name: str, default: int, largest: int) -> int:
 
 
 def read_choice(request: Request, name: str, choices: Sequence[str]) -> str:
-    """Parse a parameter that is one of several words; default: the first."""
+    """Parse a parameter that is one of several words; default: the first.
+
+    Raises:
+        Problem: it is none of them.
+    """
     text = request.query_params.get(name, choices[0])
     if text not in choices:
-        expected = ", ".join(filter(None, choices))
-        raise _invalid(name, f"expected one of {expected}, got {text[:100]!r}")
+        raise _invalid(name, f"expected one of {', '.join(filter(None, choices))}, got {text[:100]!r}")
     return text
 
 

@@ -19,7 +19,7 @@ from hmret.engine.sweep.batches import batches
 from hmret.model.plan.plan import Plan
 from hmret.model.policy.config import RetentionConfig
 
-__all__ = ["EventStream", "PlanStream", "read_event_id", "write_event_id"]
+__all__ = ["EventStream", "PlanStream", "Stream", "read_event_id", "write_event_id"]
 
 # Images and events written at a time: one or two milliseconds.
 _IMAGES = 500
@@ -29,7 +29,7 @@ _RETRY = b"retry: 2000\n\n"
 _HEARTBEAT = b": heartbeat\n\n"
 
 
-class _Stream(Response):
+class Stream(Response):
     """A response whose body is sent in chunks, until it ends or the client disconnects."""
 
     def __init__(self, media_type: str) -> None:
@@ -69,7 +69,7 @@ class _Stream(Response):
         raise NotImplementedError
 
 
-class PlanStream(_Stream):
+class PlanStream(Stream):
     """A plan document, encoded in threads while it is sent; a candidate's includes the comparison."""
 
     def __init__(
@@ -106,7 +106,7 @@ def _pieces(
         yield b"]}"
 
 
-class EventStream(_Stream):
+class EventStream(Stream):
     """Events as they happen, as server-sent events.
 
     Source of the format: the HTML standard, "Server-sent events".

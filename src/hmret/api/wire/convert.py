@@ -110,11 +110,16 @@ def comparison_document(in_force: Plan, candidate: Plan) -> structs.ComparisonDo
 
 
 def explain_document(
-    verdict: Verdict, suspended: Sequence[Suspension] = (), vm_names: Mapping[str, str] | None = None
+    verdict: Verdict,
+    suspended: Sequence[Suspension] = (),
+    vm_names: Mapping[str, str] | None = None,
+    *,
+    paths: Sequence[str] = (),
+    leases: Iterable[object] = (),
 ) -> structs.ExplainedDocument:
     """Convert the verdict on one image, with every reason that applies.
 
-    `vm_names` maps those in `referenced_by` that have a name to it.
+    `vm_names` maps those in `referenced_by` that have a name to it; `paths` are its folders.
     """
     details = [] if verdict.broken is None else [f"broken: {verdict.broken}"]
     odd = explained_detail(verdict)
@@ -129,6 +134,8 @@ def explain_document(
         detail="; ".join(details) or None,
         rule=verdict.rule,
         vm_names=dict(vm_names or {}),
+        paths=tuple(paths),
+        leases=documents_of(structs.CoveringLeaseDocument, leases),
     )
 
 
@@ -160,7 +167,7 @@ def read_explained(document: object) -> tuple[Verdict, list[str], Mapping[str, s
     return verdict, [suspended] if suspended else [], explained.vm_names
 
 
-def document_of(kind: type[D], value: object, **others: Any) -> D:
+def document_of(kind: type[D], value: object, /, **others: Any) -> D:
     """Make a document of a class from a value's fields of the same names, times as text, and from `others`."""
     fields: dict[str, Any] = {}
     for name in kind.__struct_fields__:

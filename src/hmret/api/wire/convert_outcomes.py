@@ -1,5 +1,7 @@
 """Converts reports, quarantine, forecasts and an engine's status to JSON documents."""
 
+import os
+import shlex
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -8,6 +10,7 @@ import attrs
 from hmret.api.wire import structs_outcomes as structs
 from hmret.api.wire.convert import document_of, documents_of
 from hmret.api.wire.structs import SuspensionDocument, encode_document
+from hmret.model.policy.config import RetentionConfig
 from hmret.model.report import DeletedImage, Quarantined, SweepReport
 from hmret.model.times import format_time
 
@@ -23,6 +26,8 @@ __all__ = [
     "status_document",
     "sweep_document",
 ]
+
+_USUAL_DATA_DIR = RetentionConfig().data_dir
 
 # How many deleted images and errors of a sweep a status lists; the counts next to them include all.
 _MOST = 100
@@ -52,9 +57,19 @@ def _deleted_image(image: DeletedImage) -> structs.DeletedImageDocument:
     return structs.DeletedImageDocument(image.repository, image.digest, image.tags, image.disk_bytes, since)
 
 
-def quarantine_document(images: Iterable[Quarantined]) -> structs.QuarantineDocument:
-    """Convert the content of the quarantine."""
-    return structs.QuarantineDocument(documents_of(structs.QuarantinedDocument, images))
+def quarantine_document(images: Iterable[Quarantined], data_dir: str) -> structs.QuarantineDocument:
+    """Convert the content of the quarantine of a data directory."""
+    return structs.QuarantineDocument(
+        tuple(
+            document_of(structs.QuarantinedDocument, image, command=_restoring(image, data_dir))
+            for image in images
+        )
+    )
+
+
+def _restoring(image: Quarantined, data_dir: str) -> str:
+    elsewhere = () if data_dir == _USUAL_DATA_DIR else ("--data-dir", data_dir)
+    return shlex.join(("hmret", "restore", f"{image.repository}@{image.digest}", *elsewhere))
 
 
 def forecast_document(outlook: "Outlook") -> structs.ForecastDocument:
@@ -105,6 +120,7 @@ def status_document(
         stopped_timers=_stopped_timers(statistics),
         listeners=retention.event_hub.listening,
         last_sweep=last_sweep,
+        host=os.uname().nodename,
     )
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "CandidatePlanDocument",
     "ComparisonDocument",
     "Count",
+    "CoveringLeaseDocument",
     "DifferenceDocument",
     "Digest",
     "Document",
@@ -98,6 +99,14 @@ class ImageDocument(Document, frozen=True):
     ] = ()
 
 
+class CoveringLeaseDocument(Document, frozen=True):
+    """A lease that keeps an image; `expires_at` is null if it ends with its holder."""
+
+    owner: str
+    reason: str
+    expires_at: Time | None
+
+
 class ExplainedDocument(ImageDocument, frozen=True, kw_only=True):
     """An image with every reason that applies."""
 
@@ -109,6 +118,8 @@ class ExplainedDocument(ImageDocument, frozen=True, kw_only=True):
         int | None, Meta(description="The number of the rule that applies, from 1; null: none.")
     ] = None
     vm_names: VmNames = {}
+    paths: Annotated[Texts, Meta(description="Its folders: the content, and the repository's own.")] = ()
+    leases: Annotated[tuple[CoveringLeaseDocument, ...], Meta(description="The leases that cover it.")] = ()
 
 
 class DifferenceDocument(ImageDocument, frozen=True, kw_only=True):

@@ -200,6 +200,7 @@ class QuarantinedDocument(Document, frozen=True):
     disk_bytes: Count
     retired_at: Time
     until: Time
+    command: Annotated[str, Meta(description="The command that brings it back.")] = ""
 
 
 class QuarantineDocument(Document, frozen=True):
@@ -294,3 +295,4 @@ class StatusDocument(Document, frozen=True, kw_only=True):
     waiting: dict[str, Count]
     listeners: Count
     last_sweep: SweepReportDocument | None
+    host: Annotated[str, Meta(description="The name of the host.")] = ""

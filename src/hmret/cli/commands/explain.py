@@ -13,6 +13,7 @@ from hmret.cli.display.words import STOP, action_of
 from hmret.cli.engine_or_disk import answering_engine, do_here
 from hmret.cli.engines import opened_inspection
 from hmret.cli.parsing.options import DEFAULTS, Common, Named
+from hmret.engine.inspection import folders_of, names_of
 from hmret.model.images import Suspension
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.verdicts import Reason, Verdict
@@ -37,8 +38,8 @@ def explain(image: Named, /, *, common: Common = DEFAULTS) -> int:
         verdict, suspended, names = engine.read(read_explained, document)
         enabled = engine.read(itemgetter("enabled"), engine.ask("GET", "/v1/status"))
     else:
-        verdict, causes, names = do_here(common, config, partial(_explain, config, image))
-        document = explain_document(verdict, causes, names)
+        verdict, causes, names, paths = do_here(common, config, partial(_explain, config, image))
+        document = explain_document(verdict, causes, names, paths=paths)
         suspended, enabled = list(map(put_suspension, causes)), config.active
     if common.json:
         write_json(document)
@@ -49,9 +50,10 @@ def explain(image: Named, /, *, common: Common = DEFAULTS) -> int:
 
 async def _explain(
     config: RetentionConfig, image: str
-) -> tuple[Verdict, Sequence[Suspension], Mapping[str, str]]:
+) -> tuple[Verdict, Sequence[Suspension], Mapping[str, str], Sequence[str]]:
     async with opened_inspection(config) as inspection:
-        return await inspection.explain(image)
+        verdict, made = await inspection.find(image)
+        return verdict, made.suspended, names_of(verdict, made), folders_of(verdict, made, config.data_dir)
 
 
 def _tell(

@@ -83,7 +83,7 @@ async def _restore(image: str, digest: str | None, config: RetentionConfig) -> R
 async def _look(config: RetentionConfig) -> QuarantineDocument:
     async with opened_quarantine(config) as held:
         await held.look()
-        return quarantine_document(held.images())
+        return quarantine_document(held.images(), config.data_dir)
 
 
 def _tell(restored: RestoredDocument) -> str:

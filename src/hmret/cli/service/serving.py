@@ -33,6 +33,7 @@ from hmret.model.errors import ConfigError
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.report import SweepReport
 from hmret.model.values import define
+from hmret.settings.in_force import SettingsInForce, loaded_settings
 from hmret.settings.load import Settings
 from hmret.settings.schema import SETTINGS, change_config
 
@@ -40,6 +41,7 @@ __all__ = ["Service"]
 
 # How often the control socket is checked; a check is one `lstat`.
 _LOOK_EVERY_SECONDS = 2.0
+_REFUSED = "settings refused: "
 _FIXED = tuple(setting for setting in SETTINGS if setting.declared.needs_restart)
 
 
@@ -56,6 +58,8 @@ class Service:
     _retention: Retention | None = None
     _refused: str = ""
     """Why the settings that were read last are not in force; empty: they are."""
+    _restart_needed: tuple[str, ...] = ()
+    """The settings whose new value takes effect after a restart."""
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT; SIGHUP reloads the settings.
@@ -83,11 +87,13 @@ class Service:
         ):
             with ExitStack() as stack:
                 control, bound = stack.enter_context(bound_socket(config, os.environ))
-                apps: list[tuple[ASGIApp | GroupGuard, socket.socket]] = [(_guarded(retention), bound)]
+                app = make_app(retention, in_force=self._in_force)
+                apps: list[tuple[ASGIApp | GroupGuard, socket.socket]] = [(_guarded(app, retention), bound)]
                 if config.metrics_listen:
                     names = own_names(config.metrics_listen)
                     listening = stack.enter_context(listening_socket(config.metrics_listen))
-                    apps.append((make_app(retention, read_only=True, host_names=names), listening))
+                    shown = make_app(retention, read_only=True, host_names=names, in_force=self._in_force)
+                    apps.append((shown, listening))
                 try:
                     first, *_ = [await servers.start(Server(app, listening)) for app, listening in apps]
                     self._begin(retention, control, tasks)
@@ -155,10 +161,10 @@ class Service:
         except ConfigError as error:
             retention.counters.add_refused_settings()
             log_event(logging.ERROR, "settings_refused", detail=str(error))
-            self._refused = f"settings refused: {error}"
+            self._refused = f"{_REFUSED}{error}"
             self.notifier.ready(self._status_of(retention.statistics().last_report, retention.config))
             return
-        self._refused = ""
+        self._refused, self._restart_needed = "", tuple(fixed)
         for key in fixed:
             log_event(
                 logging.WARNING,
@@ -177,6 +183,10 @@ class Service:
         _tell_if_off(retention.config)
         log_warnings(settings)
         self.notifier.ready(self._status_of(retention.statistics().last_report, retention.config))
+
+    def _in_force(self) -> SettingsInForce:
+        refused = self._refused.removeprefix(_REFUSED) or None
+        return loaded_settings(self.settings, refused=refused, restart_needed=self._restart_needed)
 
     async def _load_in_time(self) -> Settings:
         """Load the settings again.
@@ -214,8 +224,8 @@ class Service:
             await anyio.sleep(self.notifier.watchdog_seconds / 3)
 
 
-def _guarded(retention: Retention) -> GroupGuard:
-    return GroupGuard(make_app(retention), os.geteuid(), lambda: retention.config.control_socket_group_writes)
+def _guarded(app: ASGIApp, retention: Retention) -> GroupGuard:
+    return GroupGuard(app, os.geteuid(), lambda: retention.config.control_socket_group_writes)
 
 
 @define(eq=False)

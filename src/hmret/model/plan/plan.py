@@ -179,6 +179,11 @@ class Plan:
         verdict = part.verdict(digest, final, self._everywhere)
         return None if verdict is None else self._completed(verdict)
 
+    def image(self, repository: str, digest: str) -> Image | None:
+        """Return an image as it was found; None where it is not in the cache."""
+        part = self._parts.get(repository)
+        return None if part is None or not part.has(digest) else part.image(digest)
+
     def _completed(self, verdict: Verdict) -> Verdict:
         """Complete a verdict with the other repositories' part in it and with further remarks."""
         digest = verdict.digest

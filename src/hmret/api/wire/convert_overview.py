@@ -1,0 +1,85 @@
+"""Converts what displays of an engine ask for beside its plan to JSON documents."""
+
+from collections.abc import Iterable, Mapping
+
+from hmret.api.wire import structs_overview as structs
+from hmret.api.wire.convert import document_of, documents_of
+from hmret.engine.overview.overview import Past
+from hmret.engine.overview.space import Space
+from hmret.model.policy.config import RetentionConfig
+from hmret.model.sizes import format_share
+from hmret.model.times import format_time
+from hmret.model.verdicts import Verdict
+from hmret.settings.in_force import SettingsInForce
+from hmret.settings.schema import SETTINGS
+from hmret.settings.writing import show_value
+
+__all__ = ["history_document", "policy_document", "space_document", "used_images"]
+
+
+def history_document(past: Past, *, journal: bool, last_event_id: str) -> structs.HistoryDocument:
+    """Convert what happened."""
+    history = past.history
+    return structs.HistoryDocument(
+        at=format_time(past.at_ns),
+        journal=journal,
+        begins_at=None if history.begins_ns is None else format_time(history.begins_ns),
+        days=tuple(
+            structs.WentDocument(
+                went.day,
+                went.event,  # type: ignore[arg-type]  # one of `COUNTED`
+                went.reason,
+                went.images,
+                went.disk_bytes,
+            )
+            for went in history.days
+        ),
+        events=tuple(dict(facts) for facts in past.events),
+        last_event_id=last_event_id,
+        unreadable=history.unreadable,
+    )
+
+
+def space_document(space: Space, config: RetentionConfig, at_ns: int) -> structs.SpaceDocument:
+    """Convert how the disk stands to its limits."""
+    limits = config.disk
+    most = limits.max_used
+    return document_of(
+        structs.SpaceDocument,
+        space,
+        at=format_time(at_ns),
+        images_bytes=space.held.images_bytes,
+        quarantine_bytes=space.held.quarantine_bytes,
+        trash_bytes=space.held.trash_bytes,
+        high_watermark=format_share(limits.high_watermark) if limits.high_watermark else None,
+        low_watermark=format_share(limits.low) if limits.high_watermark else None,
+        max_used=(format_share(most) if isinstance(most, float) else str(most)) if most else None,
+    )
+
+
+def used_images(verdicts: Iterable[Verdict]) -> tuple[structs.UsedImageDocument, ...]:
+    """Convert images that somebody needs."""
+    return documents_of(structs.UsedImageDocument, verdicts)
+
+
+def policy_document(
+    config: RetentionConfig, in_force: SettingsInForce, since_ns: int | None
+) -> structs.PolicyDocument:
+    """Convert the settings in force."""
+    origins: Mapping[str, object] = in_force.origins
+    return document_of(
+        structs.PolicyDocument,
+        in_force,
+        since=None if since_ns is None else format_time(since_ns),
+        settings=tuple(
+            document_of(
+                structs.SettingDocument,
+                origins[one.key],
+                key=one.key,
+                value=show_value(one, one.in_force_in(config)),
+                description=one.description,
+                is_policy=one.declared.is_policy,
+            )
+            for one in SETTINGS
+        ),
+    )

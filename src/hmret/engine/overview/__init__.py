@@ -1,0 +1,1 @@
+"""What displays of the engine show beside its plan: the past, and the disk."""
