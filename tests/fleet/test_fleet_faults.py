@@ -2,19 +2,23 @@
 
 import random
 import time
+from functools import partial
 from pathlib import Path
 
+import attrs
 import pytest
 
 from support.bounds import IS_WHOLE, bound
 from support.etcd import Cluster, missing_etcd, start_etcd
 from support.field_hosts import Field
-from support.field_processes import Processes, end_tokens, found_fleet, judge, tell, wait_settled
+from support.field_processes import Processes, end_tokens, found_fleet, holder_of, judge, tell, wait_settled
 from support.partitions import missing_namespaces, start_divisible_etcd
+from support.patience import wait_until
 
 pytestmark = pytest.mark.skipif(bool(missing_etcd()), reason=missing_etcd())
 
 _SESSION_SECONDS = 3
+_COPIES = [f"h0~{number}" for number in range(bound(1, 10))]
 
 
 def _field(cluster: Cluster, folder: Path, fleet: str, *, hosts: int = 3, copies: int = 1) -> Field:
@@ -55,6 +59,65 @@ def test_hosts_that_are_killed_or_paused_beyond_their_lease_release_nothing_that
     tell(capsys, "kills and pauses", outcome, f"{processes.kills} kills, {processes.pauses} pauses")
     assert outcome.violations == []
     assert outcome.releases > 30
+
+
+def _are_apart(processes: Processes, original: str, copy: str) -> bool:
+    states = [processes.state(original), processes.state(copy)]
+    if sorted(map(str, states)) == ["duplicate_host", "joined"]:
+        return True
+    field = processes.field
+    return states == ["joined", "joined"] and holder_of(field, original) != holder_of(field, copy)
+
+
+def test_a_copy_of_a_running_host_s_data_directory_is_not_taken_for_it(
+    etcd_cluster: Cluster, fleet_name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One of the two has the session, and the other waits; or, once they differ, they are two holders."""
+    keys = found_fleet(etcd_cluster, fleet_name)
+    field = attrs.evolve(_field(etcd_cluster, tmp_path, fleet_name), hosts=["h0", "h1", "h2", *_COPIES])
+    processes = Processes(field, "trio", seed=7, hosts=["h0", "h1", "h2"])
+    with processes.running():
+        original = "h0"
+        for copy in _COPIES:
+            _wait_releases(processes, 20)
+            processes.start_copy(original, copy)
+            processes.wait_state(copy, "joined", "duplicate_host")
+            _wait_releases(processes, 20)
+            wait_until(partial(_are_apart, processes, original, copy), "the two are told from each other")
+            processes.end(original)
+            processes.wait_state(copy, "joined")
+            original = copy
+            end_tokens(etcd_cluster, keys)
+        _wait_releases(processes, 20)
+        wait_settled(etcd_cluster, field, keys, [original, "h1", "h2"])
+    outcome = judge(etcd_cluster, field, keys)
+    tell(capsys, "copied data directories", outcome, f"{len(_COPIES)} copies")
+    assert outcome.violations == []
+
+
+def test_a_host_whose_record_was_put_back_from_a_backup_is_another_holder(
+    etcd_cluster: Cluster, fleet_name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = found_fleet(etcd_cluster, fleet_name)
+    field = _field(etcd_cluster, tmp_path / "field", fleet_name)
+    processes = Processes(field, "asyncio", seed=8)
+    with processes.running():
+        for number in range(bound(1, 30)):
+            _wait_releases(processes, 10)
+            host = processes.random.choice(field.hosts)
+            former = holder_of(field, host)
+            processes.back_up(host, tmp_path / f"backup{number}")
+            _wait_releases(processes, 30)
+            joined = processes.count("state", host=host, state="joined")
+            processes.put_back(host, tmp_path / f"backup{number}")
+            processes.wait_events("state", joined + 1, host=host, state="joined")
+            assert holder_of(field, host) != former
+            end_tokens(etcd_cluster, keys)
+        _wait_releases(processes, 10)
+        wait_settled(etcd_cluster, field, keys)
+    outcome = judge(etcd_cluster, field, keys)
+    tell(capsys, "records put back", outcome, f"{bound(1, 30)} put back")
+    assert outcome.violations == []
 
 
 def test_while_the_leader_stands_still_or_dies_nothing_is_released_that_is_needed(

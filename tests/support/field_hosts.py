@@ -27,7 +27,7 @@ from hmret.fleet.store import Delete, Health, OutcomeUnknownError, RangeResult, 
 from hmret.model.fleet import CopyRules, FleetState, FleetSummary, WholeCopy
 from support.patience import patiently
 
-__all__ = ["Field", "FieldHost", "Rounds", "Tally", "images_of", "make_digest"]
+__all__ = ["Field", "FieldHost", "Rounds", "Tally", "host_name", "images_of", "make_digest"]
 
 _POLICY = "0123456789abcdef"
 
@@ -63,6 +63,11 @@ class Field:
 def images_of(field: Field, host: str) -> set[str]:
     """Return the digests of the images that stand in a host's data directory."""
     return {f"sha256:{name}" for name in os.listdir(field.folder(host))}  # noqa: PTH208 - names
+
+
+def host_name(host: str) -> str:
+    """Return what a host is called in its fleet: one on a copy of `h0`'s data directory, `h0~1`, is called `h0` too."""
+    return host.partition("~")[0]
 
 
 class _Noted:
@@ -145,7 +150,7 @@ class FieldHost:
         )
         terms = FleetTerms(
             fleet=self.field.fleet,
-            host=self.name,
+            host=host_name(self.name),
             rules=CopyRules(min_copies=self.field.copies),
             session_seconds=self.field.session_seconds,
             timeout_seconds=self.field.timeout,

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import sys
 import time
@@ -21,7 +22,7 @@ from hmret.fleet.store import Delete, Put, Txn, prefix_end
 from support.bounds import IS_WHOLE
 from support.children import Child, child
 from support.etcd import Cluster
-from support.field_hosts import Field, images_of
+from support.field_hosts import Field, host_name, images_of
 from support.fleet_history import judge_releases, read_history, releases_in
 from support.patience import wait_until
 
@@ -31,6 +32,7 @@ __all__ = [
     "change_settings",
     "end_tokens",
     "found_fleet",
+    "holder_of",
     "judge",
     "settings_text",
     "tell",
@@ -147,7 +149,7 @@ async def _mark_end(cluster: Cluster, keys: FleetKeys) -> int:
 
 
 def counted_copies(cluster: Cluster, keys: FleetKeys) -> dict[str, set[str]]:
-    """Return the digests that each host has registered, and that count."""
+    """Return the digests that each holder has registered, and that count."""
 
     async def read() -> dict[str, set[str]]:
         gateway = Gateway(cluster.endpoints, timeout=30)
@@ -161,7 +163,7 @@ def counted_copies(cluster: Cluster, keys: FleetKeys) -> dict[str, set[str]]:
             held = keys.holding_of(key_value.key)
             if held is not None and held[1] in copies:
                 copies[held[1]].add(held[0])
-        return {holder.rpartition(".")[0]: digests for holder, digests in copies.items()}
+        return copies
 
     return anyio.run(read)
 
@@ -169,13 +171,16 @@ def counted_copies(cluster: Cluster, keys: FleetKeys) -> dict[str, set[str]]:
 class Processes:
     """Hosts in processes, some in each, which are killed, paused and started again."""
 
-    def __init__(self, field: Field, backend: str, seed: int, *, each: int = 1) -> None:
+    def __init__(
+        self, field: Field, backend: str, seed: int, *, each: int = 1, hosts: Sequence[str] = ()
+    ) -> None:
         self.field = field
         self.random = random.Random(seed)
         self.kills = self.pauses = 0
         self._backend = backend
         self._seed = seed
-        self._groups = [field.hosts[start : start + each] for start in range(0, len(field.hosts), each)]
+        running = list(hosts or field.hosts)
+        self._groups = [running[start : start + each] for start in range(0, len(running), each)]
         self._stacks = [ExitStack() for _ in self._groups]
         self._running: list[Child | None] = [None] * len(self._groups)
 
@@ -221,33 +226,94 @@ class Processes:
         process.send_signal(signal.SIGCONT)
         self.pauses += 1
 
+    def end(self, host: str) -> None:
+        """Kill a host's process for good."""
+        number = self._groups.index([host])
+        self._stacks[number].close()
+        self._running[number] = None
+        self.kills += 1
+
+    def back_up(self, host: str, folder: Path) -> None:
+        """Copy what a host has on record, at whatever it is doing."""
+        with self._standing_still(host):
+            shutil.copytree(Path(self.field.base, host, "system", "hmret"), folder)
+
+    def put_back(self, host: str, folder: Path) -> None:
+        """Kill a host, put a copy of its record in the place of that, and start it again."""
+        self.end(host)
+        own = Path(self.field.base, host, "system", "hmret")
+        shutil.rmtree(own)
+        shutil.copytree(folder, own)
+        self._start(self._groups.index([host]))
+
+    def start_copy(self, host: str, copy: str) -> None:
+        """Copy the whole data directory of a host, at whatever it is doing, and run another host on the copy."""
+        with self._standing_still(host):
+            shutil.copytree(Path(self.field.base, host), Path(self.field.base, copy), dirs_exist_ok=True)
+        self._groups.append([copy])
+        self._stacks.append(ExitStack())
+        self._running.append(None)
+        self._start(len(self._groups) - 1)
+
+    @contextmanager
+    def _standing_still(self, host: str) -> Iterator[None]:
+        process = self._running[self._groups.index([host])]
+        assert process is not None
+        process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGCONT)
+
     def assert_alive(self) -> None:
         """Fail if one has ended by itself."""
         for process in self._running:
-            assert process is not None
-            assert process.poll() is None, f"ended with {process.returncode}"
+            assert process is None or process.poll() is None, f"ended with {process.returncode}"
 
-    def count(self, event: str) -> int:
-        """Return how many lines of a kind are in the log."""
-        log = Path(self.field.base, "log")
-        return log.read_text().count(f'"event": "{event}"') if log.exists() else 0
+    def count(self, event: str, **facts: str) -> int:
+        """Return how many lines of a kind, with these facts, are in the log."""
+        if not Path(self.field.base, "log").exists():
+            return 0
+        wanted = {"event": event, **facts}
+        return sum(wanted.items() <= line.items() for line in read_log(self.field))
 
-    def wait_events(self, event: str, count: int) -> None:
+    def wait_events(self, event: str, count: int, **facts: str) -> None:
         """Wait until there are so many."""
 
         def is_so() -> bool:
             self.assert_alive()
-            return self.count(event) >= count
+            return self.count(event, **facts) >= count
 
-        wait_until(is_so, f"{count} times {event}", pause=lambda: time.sleep(0.05))
+        wait_until(is_so, f"{count} times {event} {facts}", pause=lambda: time.sleep(0.05))
+
+    def state(self, host: str) -> object:
+        """Return how a host stands to its fleet, as it has noted last."""
+        states = (line for line in read_log(self.field) if (line["event"], line["host"]) == ("state", host))
+        return [None, *(line["state"] for line in states)][-1]
+
+    def wait_state(self, host: str, *states: str) -> None:
+        """Wait until a host stands to its fleet in one of these ways."""
+
+        def is_so() -> bool:
+            self.assert_alive()
+            return self.state(host) in states
+
+        wait_until(is_so, f"{host} is {' or '.join(states)}", pause=lambda: time.sleep(0.05))
 
 
-def wait_settled(cluster: Cluster, field: Field, keys: FleetKeys) -> None:
-    """Have the hosts do nothing more, and wait until exactly what they have counts."""
+def wait_settled(cluster: Cluster, field: Field, keys: FleetKeys, hosts: Sequence[str] = ()) -> None:
+    """Have the hosts, all of the field or some, do nothing more, and wait until exactly what they have counts."""
     Path(field.base, "stop").touch()
 
     def is_settled() -> bool:
         counted = counted_copies(cluster, keys)
-        return all(counted.get(host) == images_of(field, host) for host in field.hosts)
+        here = {holder_of(field, host): images_of(field, host) for host in hosts or field.hosts}
+        return counted == here
 
     wait_until(is_settled, "what counts is what is there", pause=lambda: time.sleep(0.1))
+
+
+def holder_of(field: Field, host: str) -> str:
+    """Return the holder that a host's data directory is now."""
+    cache_id = Path(field.base, host, "system", "hmret", "cache-id").read_text().strip()
+    return f"{host_name(host)}.{cache_id}"
