@@ -1,0 +1,132 @@
+"""What has to hold in each state and at each release, whatever happens (F2 to F7 in docs/SAFETY.md)."""
+
+from collections.abc import Iterator
+
+from fleet.exploring.mutants import Program
+from fleet.exploring.releases import look
+from fleet.exploring.shipped import GENERATION, PAUSED, USED, digest, holder_of, key_of
+from fleet.exploring.storing import value_of
+from fleet.exploring.worlds import Place, Sent, World, owner_of
+
+__all__ = ["SPENT", "account", "broken_at", "broken_by"]
+
+SPENT = "spent"
+"""A key of the explorer's own: how many releases were made under the token that is taken. It ends with it."""
+
+
+def _has(place: Place | None, about: int) -> bool:
+    """Return whether a place has a copy that is there to stay."""
+    if place is None or not (place.units[about] or place.lost[about]):
+        return False
+    return place.mind is None or not place.mind.doomed[about]
+
+
+def broken_at(world: World, program: Program, *, least: int = 0, is_complete: bool = False) -> str | None:
+    """Say which promise a state breaks; None: it breaks none.
+
+    Args:
+        world: the state.
+        program: what the hosts do.
+        least: how many copies of each digest there must be.
+        is_complete: whether all that is registered by the record has to be registered.
+    """
+    return next(_broken(world, program, least, is_complete=is_complete), None)
+
+
+def _broken(world: World, program: Program, least: int, *, is_complete: bool) -> Iterator[str]:
+    generation = str(value_of(world.store, GENERATION))
+    items = dict(world.store)
+    live = key_of(generation, "lives")
+    counted = [(key.removeprefix(live), lease) for key, (_, lease) in world.store if key.startswith(live)]
+    for about in range(_digests(world)):
+        owners = []
+        for holder, lease in counted:
+            if key_of(generation, "holding", digest(about), holder) in items:
+                owner = owner_of(lease)
+                owners.append(owner)
+                if not _has(world.places[owner], about):
+                    yield f"F2: {holder} is counted, and place {owner} does not have it"
+        if len(set(owners)) < len(owners):
+            yield f"F2: one copy of {'DEF'[about]} is counted twice"
+        if least and sum(_has(place, about) for place in world.places) < least:
+            yield f"F3: fewer than {least} copies of {'DEF'[about]} are left"
+    for number, place in enumerate(world.places if is_complete else ()):
+        if place is not None and _rests(items, place):
+            yield from _forgotten(items, number, place)
+
+
+def _rests(items: dict[str, tuple[object, int]], place: Place) -> bool:
+    """Return whether a host has nothing to do, and its session stands."""
+    mind, record = place.mind, place.record
+    if mind is None or record is None or mind.step != "rest":
+        return False
+    session = items.get(key_of(record.generation, "session", holder_of(place.host, place.cache)))
+    return session is not None and session[0] == mind.session
+
+
+def _forgotten(items: dict[str, tuple[object, int]], number: int, place: Place) -> Iterator[str]:
+    assert place.record is not None
+    holder = holder_of(place.host, place.cache)
+    for about, standing in enumerate(place.record.digests):
+        key = key_of(place.record.generation, "holding", digest(about), holder)
+        if standing == "+" and key not in items:
+            yield f"place {number} believes that it has registered {'DEF'[about]}"
+        if key in items and not standing:
+            yield f"place {number} has registered {'DEF'[about]}, and has it not on record"
+
+
+def broken_by(world: World, program: Program, sent: Sent) -> str | None:
+    """Say which promise a transaction breaks that has just been carried out; `world` is the state after it."""
+    if sent.kind != "release":
+        return None
+    about = sent.about[0]
+    deleted = next(key for what, key, _, _ in sent.operations if what == "DELETE")
+    generation, _, rest = deleted.partition("/")
+    me = rest.rpartition("/")[2]
+    view = look(world, generation, about, len(world.places))
+    wanted = program.terms.min_copies
+    if program.terms.hot_copies and value_of(world.store, key_of(generation, "used", digest(about))) == USED:
+        wanted = max(wanted, program.terms.hot_copies)
+    counted = {*view.holders} & {*view.live} - {*view.drained, me}
+    if len(counted) < wanted:
+        return f"F3: released while {len(counted)} others count"
+    others = [place for number, place in enumerate(world.places) if number != sent.place]
+    if sum(_has(place, about) for place in others) < wanted:
+        return "F3: released while too few others have it"
+    if value_of(world.store, GENERATION) != generation:
+        return "F5: a release of a former generation was carried out"
+    if view.settings == PAUSED:
+        return "F6: released after a pause had returned"
+    if view.is_rolled_back:
+        return "released though the store is known to have been put back"
+    if program.allowance:
+        spent = value_of(world.store, SPENT)
+        if spent is None or int(str(spent)) > program.allowance:
+            return f"F7: {spent} releases under one token, which is good for {program.allowance}"
+    return None
+
+
+def account(world: World, sent: Sent) -> World:
+    """Write down what a transaction means that has just been carried out, for the promises."""
+    if sent.kind == "join":
+        # What somebody else deleted is known from the next session on.
+        places = [
+            place._replace(lost=(False,) * len(place.lost))
+            if place is not None and number == sent.place and any(place.lost)
+            else place
+            for number, place in enumerate(world.places)
+        ]
+        world = world._replace(places=tuple(places))
+    items = dict(world.store)
+    if sent.kind == "token":
+        items[SPENT] = ("0", next(lease for _, _, _, lease in sent.operations))
+    elif sent.kind == "release" and SPENT in items:
+        count, lease = items[SPENT]
+        items[SPENT] = (str(int(str(count)) + 1), lease)
+    else:
+        return world
+    return world._replace(store=tuple(sorted(items.items())))
+
+
+def _digests(world: World) -> int:
+    return next(len(place.units) for place in world.places if place is not None)
