@@ -10,7 +10,7 @@ LOCK := packaging/development.lock
 REQUIREMENTS := packaging/requirements.lock
 NATIVE := packaging/build_native.py $(wildcard src/hmret/disk/_*.c)
 
-.PHONY: demo install uninstall systemd-test realfs test test-newest prove check check-fast check-pure coverage bench bench-full timelapse simulate mutations openapi format lock clean
+.PHONY: demo install uninstall systemd-test realfs test test-newest prove check check-fast check-pure coverage bench bench-full timelapse simulate explore mutations openapi format lock clean
 
 demo: $(RUNS)
 	$(BIN)/python -m hmret demo $(DEMO)
@@ -101,10 +101,10 @@ unexport PYTHONDONTWRITEBYTECODE
 test: $(READY)
 	$(BIN)/python -m pytest -q -n auto --dist worksteal
 
-# The same with all of each long proof, then the seeds of the simulation and the mutations; some hours.
+# The same with all of each long proof, then the seeds of the simulation, the explorer and the mutations; some hours.
 prove: $(READY)
 	HMRET_PROVE=1 $(BIN)/python -m pytest -q -n auto --dist worksteal
-	$(MAKE) simulate mutations
+	$(MAKE) simulate explore mutations
 
 check: check-fast test
 
@@ -126,6 +126,11 @@ coverage: $(READY)
 SEEDS ?= 0:1000
 simulate: $(READY)
 	cd tests && ../$(BIN)/python -m simulation --seeds $(SEEDS)
+
+# Every interleaving of the fleet's protocol, larger than in the tests, and each mutant of it; some ten minutes.
+# EXPLORE: what it is told, `--steps 5000000` of each large scenario, or words of their names.
+explore: $(READY)
+	cd tests && ../$(BIN)/python -m fleet.exploring $(EXPLORE)
 
 mutations: $(READY)
 	PYTHONPATH=tests $(BIN)/python -m mutations.run

@@ -32,6 +32,7 @@ def differences(here: Here) -> Iterator[Step]:
     """Find what is on record and not here, then what is here and not registered."""
     place, mind, record = here.place, here.mind, here.record
     counts_staged = "counts_what_is_staged" in here.program.mutants
+    # What the present sweep is deleting is no part of what a survey finds: surveys and deletions take turns.
     is_here = [
         units > 0 or (staged and counts_staged)
         for units, staged in zip(place.units, place.staged, strict=True)
@@ -44,15 +45,15 @@ def differences(here: Here) -> Iterator[Step]:
     new = tuple(
         each
         for each, standing in enumerate(record.digests)
-        if standing != "+" and is_here[each] and (registers_doomed or not mind.doomed[each])
+        if standing != "+"
+        and is_here[each]
+        and (registers_doomed or not (mind.doomed[each] or mind.dropping[each]))
     )
     if new:
         mark = new_mark(here.world, here.number)
         sent = shipped.register_copies(here.number, record.generation, here.holder, mind.session, new, mark)
-        is_early = "registers_before_the_record" in here.program.mutants
-        step = "register" if is_early else "note_new"
         mark_is_known = here._replace(mind=mind._replace(before=str(mark)))
-        yield Step(f"finds {names_of(new)} new", mark_is_known.about_to(step, sent))
+        yield Step(f"finds {names_of(new)} new", mark_is_known.about_to("note_new", sent))
 
 
 def take_out(here: Here) -> Iterator[Step]:
@@ -71,7 +72,9 @@ def note_out(here: Here) -> Iterator[Step]:
 
 def note_new(here: Here) -> Iterator[Step]:
     """Put on record what is about to be registered, with a new mark."""
-    place = with_standing(with_mark(here.place, int(here.mind.before)), here.sent.about, "?")
+    place = with_mark(here.place, int(here.mind.before))
+    if "registers_before_the_record" not in here.program.mutants:
+        place = with_standing(place, here.sent.about, "?")
     label = f"notes that it asks for {names_of(here.sent.about)}"
     yield Step(label, here.write(place, here.mind._replace(step="register")))
 
@@ -87,8 +90,6 @@ def register(here: Here) -> Iterator[Step]:
 def note_registered(here: Here) -> Iterator[Step]:
     """Put on record that they are registered, and that the mark is done."""
     place, mark = here.place, int(here.mind.before)
-    if "registers_before_the_record" in here.program.mutants:
-        place = with_mark(place, mark)
     place = with_done(with_standing(place, here.sent.about, "+"), mark)
     yield Step(f"notes that {names_of(here.sent.about)} is registered", here.write(place, back(here.mind)))
 

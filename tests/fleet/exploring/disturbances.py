@@ -6,7 +6,7 @@ from fleet.exploring.moves import Step, changed, used_marks, with_place
 from fleet.exploring.releases import TOKEN_LEASE
 from fleet.exploring.shipped import GENERATION, PAUSED, SET, USED, digest, holder_of, key_of
 from fleet.exploring.storing import carry_out, change, end_lease, value_of
-from fleet.exploring.worlds import MARKS_OF_A_PLACE, Mind, Place, Record, Sent, World, owner_of
+from fleet.exploring.worlds import MARKS_OF_A_PLACE, Mind, Operation, Place, Record, Sent, World, owner_of
 
 __all__ = ["KINDS", "disturb", "normal"]
 
@@ -25,19 +25,20 @@ KINDS = (
     "rollbacks",
     "uses",
     "token_ends",
+    "lost_records",
     "lost_ids",
 )
 """What can be limited, in the order of `World.left`."""
 _AT = {kind: number for number, kind in enumerate(KINDS)}
 
 
-def disturb(world: World, *, stages: bool = False) -> Iterator[Step]:
+def disturb(world: World, *, stages: bool = False, copied_to: str = "") -> Iterator[Step]:
     """List what may happen next that no host does."""
     for sent in dict.fromkeys(world.late):
         yield from _arrive(world, sent)
     for number, place in enumerate(world.places):
         if place is not None:
-            yield from _disturb_place(world, number, place, stages=stages)
+            yield from _disturb_place(world, number, place, stages=stages, copied_to=copied_to)
     for lease in world.leases:
         yield from _end(world, lease)
     yield from _operate(world)
@@ -60,19 +61,30 @@ def _arrive(world: World, sent: Sent) -> Iterator[Step]:
         yield Step(f"late, of place {sent.place}: {sent.kind}", outcome.world, sent)
 
 
-def _disturb_place(world: World, number: int, place: Place, *, stages: bool) -> Iterator[Step]:
+def _disturb_place(
+    world: World, number: int, place: Place, *, stages: bool, copied_to: str
+) -> Iterator[Step]:
     name = f"place {number}"
     if place.mind is None:
-        mind = Mind(
-            "read", doomed=(False,) * len(place.units), dropping=(0,) * len(place.units), spent=-1
-        )
+        mind = Mind("read", doomed=(False,) * len(place.units), dropping=(0,) * len(place.units), spent=-1)
         yield Step(f"{name}: starts", with_place(world, number, place._replace(mind=mind)))
-        if world.saved_place is not None and world.saved_place[0] == number and not _is_live(world, number):
-            back = world.saved_place[1]
-            yield Step(f"{name}: is put back from its backup", with_place(world, number, back))
+        if world.saved_place is not None and world.saved_place[0] == number:
+            saved_units = world.saved_place[1].units
+            lost = tuple(now > then for now, then in zip(place.units, saved_units, strict=True))
+            back = world.saved_place[1]._replace(lost=lost)
+            yield Step(
+                f"{name}: is put back from its backup",
+                with_place(world, number, back)._replace(saved_place=None),
+            )
+        if _may(world, "lost_records") and place.record is not None:
+            unread = place._replace(record=None)
+            yield Step(
+                f"{name}: its record becomes unreadable",
+                with_place(_spent(world, "lost_records"), number, unread),
+            )
         if _may(world, "lost_ids") and place.cache:
-            lost = place._replace(cache=0, record=None)
-            yield Step(f"{name}: loses its files", with_place(_spent(world, "lost_ids"), number, lost))
+            unread = place._replace(cache=0, record=None)
+            yield Step(f"{name}: loses its cache id", with_place(_spent(world, "lost_ids"), number, unread))
     elif _may(world, "kills"):
         yield Step(f"{name}: is killed", with_place(_spent(world, "kills"), number, _still(place)))
     if _may(world, "backups") and world.saved_place is None:
@@ -80,7 +92,8 @@ def _disturb_place(world: World, number: int, place: Place, *, stages: bool) -> 
         yield Step(f"{name}: is backed up", saved)
     if _may(world, "copies") and None in world.places:
         to = world.places.index(None)
-        copied = with_place(_spent(world, "copies"), to, _still(place))
+        copy = _still(place)._replace(host=copied_to or place.host)
+        copied = with_place(_spent(world, "copies"), to, copy)
         yield Step(f"{name}: is copied to place {to}", copied)
     for about, units in enumerate(place.units):
         if place.staged[about]:
@@ -98,19 +111,15 @@ def _disturb_place(world: World, number: int, place: Place, *, stages: bool) -> 
             )
             yield Step(f"{name}: pulls", with_place(_spent(world, "pulls"), number, begun))
         if units and _may(world, "losses"):
-            lost = place._replace(
+            emptied = place._replace(
                 units=changed(place.units, (about,), 0), lost=changed(place.lost, (about,), True)
             )
-            yield Step(f"{name}: somebody deletes", with_place(_spent(world, "losses"), number, lost))
+            yield Step(f"{name}: somebody deletes", with_place(_spent(world, "losses"), number, emptied))
 
 
 def _still(place: Place) -> Place:
     """Return a place as a killed engine leaves it: what is not whole is of no use to anybody."""
     return place._replace(mind=None, staged=(False,) * len(place.staged))
-
-
-def _is_live(world: World, number: int) -> bool:
-    return any(key.split("/")[1:2] == ["l"] and owner_of(lease) == number for key, (_, lease) in world.store)
 
 
 def _end(world: World, lease: int) -> Iterator[Step]:
@@ -123,7 +132,9 @@ def _end(world: World, lease: int) -> Iterator[Step]:
     if not is_kept:
         yield Step(f"lease {lease} ends", end_lease(world, lease))
     elif _may(world, "expiries"):
-        yield Step(f"lease {lease} ends while its host stands still", end_lease(_spent(world, "expiries"), lease))
+        yield Step(
+            f"lease {lease} ends while its host stands still", end_lease(_spent(world, "expiries"), lease)
+        )
 
 
 def _keeps(mind: Mind, lease: int) -> bool:
@@ -150,8 +161,7 @@ def _operate(world: World) -> Iterator[Step]:
             yield Step(f"an operator drains {holder}", change(_spent(world, "drains"), [(drain, "")]))
         if _may(world, "forgets"):
             yield _forget(_spent(world, "forgets"), generation, holder)
-    digests = range(len(world.places[0].units)) if world.places[0] is not None else ()
-    for about in digests:
+    for about in _digests(world):
         used = key_of(generation, "used", digest(about))
         if _may(world, "uses"):
             yield Step("a use elsewhere is told", change(_spent(world, "uses"), [(used, USED)]))
@@ -163,23 +173,22 @@ def _operate(world: World) -> Iterator[Step]:
         fresh = {GENERATION: "g2", key_of("g2", "settings"): SET}
         yield Step("etcd is put back and reset", change(back, fresh.items()))
     elif _may(world, "rollbacks"):
-        yield Step("etcd is put back", _put_back(_spent(world, "rollbacks")))
+        back = _put_back(_spent(world, "rollbacks"))
+        yield Step("etcd is put back", back._replace(is_put_back=True))
 
 
 def _forget(world: World, generation: str, holder: str) -> Step:
     first = [key_of(generation, kind, holder) for kind in ("session", "live", "mark")]
-    number = next(
-        n for n, place in enumerate(world.places) if place and holder_of(place.host, place.cache) == holder
-    )
-    place = world.places[number]
-    assert place is not None
-    rest = tuple(
-        ("DELETE", key_of(generation, "holding", digest(about), holder), "", 0)
-        for about in range(len(place.units))
+    rest: tuple[Operation, ...] = tuple(
+        ("DELETE", key_of(generation, "holding", digest(about), holder), "", 0) for about in _digests(world)
     )
     world = change(world, (), first)
-    late = Sent("forget", number, (), (("EXISTS", GENERATION, ""),), rest)  # type: ignore[arg-type]  # operations
+    late = Sent("forget", -1, (), (("EXISTS", GENERATION, ""),), rest)
     return Step(f"an operator forgets {holder}", world._replace(late=tuple(sorted((*world.late, late)))))
+
+
+def _digests(world: World) -> range:
+    return range(next(len(place.units) for place in world.places if place is not None))
 
 
 def _put_back(world: World) -> World:
@@ -198,8 +207,8 @@ def normal(world: World) -> World:
     if places != world.places:
         world = world._replace(places=places)
     if world.saved_place is not None:
-        number, place = world.saved_place
-        world = world._replace(saved_place=(number, _pruned(place, used)))
+        number, saved = world.saved_place
+        world = world._replace(saved_place=(number, _pruned(saved, used)))
     if world.late and world.saved_store is None:
         hopeful = tuple(sent for sent in world.late if not _is_hopeless(world, sent))
         if len(hopeful) < len(world.late):
@@ -228,9 +237,7 @@ def _pruned(place: Place, used: set[int]) -> Place:
 
 def _is_hopeless(world: World, sent: Sent) -> bool:
     """Return whether a write that is late names a session or a generation that will never be again."""
-    coming = {
-        (key, value) for each in world.late for what, key, value, _ in each.operations if what == "PUT"
-    }
+    coming = {(key, value) for each in world.late for what, key, value, _ in each.operations if what == "PUT"}
     for relation, key, value in sent.compares:
         if relation == "VALUE" and value_of(world.store, key) != value and (key, value) not in coming:
             return True

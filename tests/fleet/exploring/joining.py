@@ -14,14 +14,13 @@ from fleet.exploring.moves import (
     over,
     with_done,
     with_mark,
-    with_place,
 )
 from fleet.exploring.shipped import key_of
 from fleet.exploring.storing import change
-from fleet.exploring.worlds import Place, Record, World
+from fleet.exploring.worlds import Record, World
 from hmret.fleet.reading import JoinStep
 
-__all__ = ["go_live", "join", "joined", "note_mark", "read", "reconcile", "renew", "end_former", "started"]
+__all__ = ["end_former", "go_live", "join", "joined", "note_mark", "read", "reconcile", "renew", "started"]
 
 
 def started(generation: str, digests: int) -> Record:
@@ -49,7 +48,7 @@ def read(here: Here) -> Iterator[Step]:
     if "no_e" in here.program.mutants:
         age, has_done = "absent", False
     if "outdated_mark_is_fine" in here.program.mutants and age == "outdated":
-        age = "known"
+        age = "current"
     match shipped.judge_found(mark_age(here.record, session), age, has_done):
         case JoinStep.JOIN:
             sent = shipped.join_session(
@@ -158,15 +157,3 @@ def _with_own_token(here: Here) -> World:
     """Give a session a token that is good for ever, where tokens are not what is explored."""
     key = key_of(here.record.generation, "token", here.number)
     return change(here.world, [(key, (here.holder, here.mind.session))])
-
-
-def as_found(place: Place) -> Place:
-    """Return a place as a killed engine leaves it: what was staged is of no use to anybody."""
-    return place._replace(mind=None, staged=(False,) * len(place.staged))
-
-
-def killed(world: World, number: int) -> World:
-    """Kill the engine of a place."""
-    place = world.places[number]
-    assert place is not None
-    return with_place(world, number, as_found(place))

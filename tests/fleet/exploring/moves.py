@@ -5,7 +5,7 @@ from typing import NamedTuple, TypeVar
 
 from fleet.exploring.mutants import Program
 from fleet.exploring.shipped import GENERATION, holder_of, key_of
-from fleet.exploring.storing import carry_out, value_of
+from fleet.exploring.storing import carry_out, is_hopeless, value_of
 from fleet.exploring.worlds import (
     MARKS_OF_A_PLACE,
     Mind,
@@ -107,7 +107,7 @@ class Here(NamedTuple):
         left = self.world.left
         if left[UNANSWERED]:
             late = self.world._replace(left=(left[UNANSWERED] - 1, *left[UNANSWERED + 1 :]))
-            if sent.compares and sent.compares[0][0] != "NEVER":
+            if not is_hopeless(sent):
                 late = late._replace(late=tuple(sorted((*late.late, sent))))
             yield "no answer", self._in(late), None, None
 
@@ -137,7 +137,7 @@ def idle(mind: Mind, step: str) -> Mind:
 
 def over(mind: Mind) -> Mind:
     """Return a memory whose session has ended: it joins again. What was granted stays granted."""
-    return mind._replace(step="start", sent=None, before="", session=0, is_live=False, spent=-1)
+    return mind._replace(step="read", sent=None, before="", session=0, is_live=False, spent=-1)
 
 
 def with_standing(place: Place, numbers: tuple[int, ...], standing: str) -> Place:
@@ -174,7 +174,7 @@ def mark_age(record: Record, mark: Value | None) -> str:
         return "absent"
     for each, is_outdated in record.marks:
         if each == mark:
-            return "outdated" if is_outdated else "known"
+            return "outdated" if is_outdated else "current"
     return "unknown"
 
 

@@ -23,7 +23,6 @@ MUTANTS = {
     "rolled_back_not_compared": "a release does not compare whether the store was put back",
     "no_e": "nothing is put into `e/`, and nothing is judged by it",
     "mark_for_each_session": "registrations put no mark into `e/`",
-    "join_does_not_compare_session": "a join does not compare the session that it has read",
     "join_does_not_compare_mark": "a join does not compare the mark that it has read",
     "join_keeps_live": "a join leaves what an earlier session has put into `l/`",
     "live_before_reconciling": "copies count before those that are gone were taken out",
@@ -58,11 +57,6 @@ _LOST: dict[str, tuple[frozenset[str], frozenset[str], frozenset[str]]] = {
         frozenset(("release",)),
         frozenset(("ABSENT",)),
         frozenset(("rolled_back",)),
-    ),
-    "join_does_not_compare_session": (
-        frozenset(("join",)),
-        frozenset(("FRESH", "ABSENT")),
-        frozenset("s"),
     ),
     "join_does_not_compare_mark": (frozenset(("join",)), frozenset(("FRESH", "ABSENT")), frozenset("e")),
 }

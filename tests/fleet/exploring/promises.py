@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 
+from fleet.exploring.moves import mark_age
 from fleet.exploring.mutants import Program
 from fleet.exploring.releases import look
 from fleet.exploring.shipped import GENERATION, PAUSED, USED, digest, holder_of, key_of
-from fleet.exploring.storing import value_of
-from fleet.exploring.worlds import Place, Sent, World, owner_of
+from fleet.exploring.storing import is_hopeless, value_of
+from fleet.exploring.worlds import Place, Sent, Value, World, owner_of
 
 __all__ = ["SPENT", "account", "broken_at", "broken_by"]
 
@@ -36,6 +37,9 @@ def broken_at(world: World, program: Program, *, least: int = 0, is_complete: bo
 def _broken(world: World, program: Program, least: int, *, is_complete: bool) -> Iterator[str]:
     generation = str(value_of(world.store, GENERATION))
     items = dict(world.store)
+    if world.is_put_back:
+        yield from _joining_an_old_store(world, items)
+        return
     live = key_of(generation, "lives")
     counted = [(key.removeprefix(live), lease) for key, (_, lease) in world.store if key.startswith(live)]
     for about in range(_digests(world)):
@@ -55,30 +59,45 @@ def _broken(world: World, program: Program, least: int, *, is_complete: bool) ->
             yield from _forgotten(items, number, place)
 
 
-def _rests(items: dict[str, tuple[object, int]], place: Place) -> bool:
+def _joining_an_old_store(world: World, items: dict[str, tuple[Value, int]]) -> Iterator[str]:
+    for number, place in enumerate(world.places):
+        if place is None or place.record is None or place.mind is None or place.mind.step != "join":
+            continue
+        if place.mind.sent is None or is_hopeless(place.mind.sent):
+            continue
+        mark = items.get(key_of(place.record.generation, "mark", holder_of(place.host, place.cache)))
+        if mark is not None and mark_age(place.record, mark[0]) == "outdated":
+            yield f"an older store: place {number} joins it, and its record says so"
+
+
+def _rests(items: dict[str, tuple[Value, int]], place: Place) -> bool:
     """Return whether a host has nothing to do, and its session stands."""
     mind, record = place.mind, place.record
     if mind is None or record is None or mind.step != "rest":
+        return False
+    if items[GENERATION][0] != record.generation:
         return False
     session = items.get(key_of(record.generation, "session", holder_of(place.host, place.cache)))
     return session is not None and session[0] == mind.session
 
 
-def _forgotten(items: dict[str, tuple[object, int]], number: int, place: Place) -> Iterator[str]:
+def _forgotten(items: dict[str, tuple[Value, int]], number: int, place: Place) -> Iterator[str]:
     assert place.record is not None
     holder = holder_of(place.host, place.cache)
     for about, standing in enumerate(place.record.digests):
         key = key_of(place.record.generation, "holding", digest(about), holder)
         if standing == "+" and key not in items:
-            yield f"place {number} believes that it has registered {'DEF'[about]}"
+            yield f"record: place {number} believes that it has registered {'DEF'[about]}"
         if key in items and not standing:
-            yield f"place {number} has registered {'DEF'[about]}, and has it not on record"
+            yield f"record: place {number} has registered {'DEF'[about]}, and has it not on record"
 
 
 def broken_by(world: World, program: Program, sent: Sent) -> str | None:
     """Say which promise a transaction breaks that has just been carried out; `world` is the state after it."""
-    if sent.kind != "release":
-        return None
+    return next(_broken_by(world, program, sent), None) if sent.kind == "release" else None
+
+
+def _broken_by(world: World, program: Program, sent: Sent) -> Iterator[str]:
     about = sent.about[0]
     deleted = next(key for what, key, _, _ in sent.operations if what == "DELETE")
     generation, _, rest = deleted.partition("/")
@@ -89,21 +108,20 @@ def broken_by(world: World, program: Program, sent: Sent) -> str | None:
         wanted = max(wanted, program.terms.hot_copies)
     counted = {*view.holders} & {*view.live} - {*view.drained, me}
     if len(counted) < wanted:
-        return f"F3: released while {len(counted)} others count"
+        yield f"F3: released while {len(counted)} others count"
     others = [place for number, place in enumerate(world.places) if number != sent.place]
-    if sum(_has(place, about) for place in others) < wanted:
-        return "F3: released while too few others have it"
+    if not world.is_put_back and sum(_has(place, about) for place in others) < wanted:
+        yield "F3: released while too few others have it"
     if value_of(world.store, GENERATION) != generation:
-        return "F5: a release of a former generation was carried out"
+        yield "F5: a release of a former generation was carried out"
     if view.settings == PAUSED:
-        return "F6: released after a pause had returned"
+        yield "F6: released after a pause had returned"
     if view.is_rolled_back:
-        return "released though the store is known to have been put back"
+        yield "an older store: a copy was released though it is known to be one"
     if program.allowance:
         spent = value_of(world.store, SPENT)
         if spent is None or int(str(spent)) > program.allowance:
-            return f"F7: {spent} releases under one token, which is good for {program.allowance}"
-    return None
+            yield f"F7: {spent} releases under one token, which is good for {program.allowance}"
 
 
 def account(world: World, sent: Sent) -> World:
@@ -119,7 +137,9 @@ def account(world: World, sent: Sent) -> World:
         world = world._replace(places=tuple(places))
     items = dict(world.store)
     if sent.kind == "token":
-        items[SPENT] = ("0", next(lease for _, _, _, lease in sent.operations))
+        # Whoever takes a token that another one has adds to what that one has spent.
+        count, _ = items.get(SPENT, ("0", 0))
+        items[SPENT] = (count, next(lease for _, _, _, lease in sent.operations))
     elif sent.kind == "release" and SPENT in items:
         count, lease = items[SPENT]
         items[SPENT] = (str(int(str(count)) + 1), lease)

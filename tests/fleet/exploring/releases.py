@@ -41,9 +41,7 @@ def choose(here: Here) -> Iterator[Step]:
             judged = _judge(here, about)
             if judged is not None and not (program.allowance and mind.spent >= program.allowance):
                 before = here._replace(mind=mind._replace(before=here.record.digests[about]))
-                yield Step(
-                    f"reads that {names_of((about,))} may go", before.about_to("note_release", judged)
-                )
+                yield Step(f"reads that {names_of((about,))} may go", before.about_to("note_release", judged))
         elif left == 1:
             lease = mind.session + TOKEN_LEASE
             sent = shipped.taken_token(
@@ -173,5 +171,3 @@ def delete(here: Here) -> Iterator[Step]:
             place = here.place._replace(units=changed(here.place.units, (about,), max(units - 1, 0)))
             yield Step(f"deletes {names_of((about,))}", here.write(place, settled))
             yield Step(f"keeps {names_of((about,))} after all", here.think(settled))
-
-

@@ -7,11 +7,11 @@ import attrs
 
 from fleet.exploring import copies, joining, releases
 from fleet.exploring.disturbances import KINDS, disturb, normal
-from fleet.exploring.moves import Here, Step, over
+from fleet.exploring.moves import Here, Step, over, with_place
 from fleet.exploring.mutants import Program
 from fleet.exploring.promises import account, broken_at, broken_by
 from fleet.exploring.shipped import GENERATION, SET, key_of
-from fleet.exploring.worlds import Place, World
+from fleet.exploring.worlds import Mind, Place, World
 
 __all__ = ["Found", "Setup", "explore"]
 
@@ -46,26 +46,51 @@ class Setup:
     """For each place, how many units it has of each digest."""
     limits: Mapping[str, int]
     """How often something may happen, by kind of disturbance; what is not here does not."""
-    program: Program = Program()
+    program: Program
+    """What the hosts do."""
     empty_places: int = 0
     """Places to which directories can be copied."""
+    copied_to: str = ""
+    """The name of the host of a copy; empty: that of the host whose directory was copied."""
     least: int = 0
     """How many copies there must be in each state; 0: what somebody else does may take all."""
     is_complete: bool = True
     stages: bool = False
     """Whether a pull can be cut off before the image is whole."""
+    joined: frozenset[int] = frozenset()
+    """The places whose hosts have joined, and registered what they have."""
 
     def begin(self) -> World:
-        """Return the first state: a fleet, and hosts that have just been installed and do not run."""
+        """Return the first state: a fleet, and hosts that have joined, or have just been installed and do not run."""
         store = {GENERATION: ("g1", 0), key_of("g1", "settings"): (SET, 0)}
         places = [
             Place("ABC"[number], units, (False,) * len(units), (False,) * len(units), 0, None, None)
             for number, units in enumerate(self.units)
         ]
         left = tuple(self.limits.get(kind, 0) for kind in KINDS)
-        return World(
+        world = World(
             tuple(sorted(store.items())), frozenset(), (*places, *(None,) * self.empty_places), (), left
         )
+        for number in self.joined:
+            world = self._join(world, number)
+        return world
+
+    def _join(self, world: World, number: int) -> World:
+        """Do what a host does until there is nothing to do."""
+        place = world.places[number]
+        assert place is not None
+        count = len(place.units)
+        mind = Mind("read", doomed=(False,) * count, dropping=(0,) * count, spent=-1)
+        world = with_place(world, number, place._replace(mind=mind))
+        while True:
+            place = world.places[number]
+            assert place is not None
+            assert place.mind is not None
+            here = Here(world, number, place, place.mind, Program(allowance=self.program.allowance))
+            step = next(_PROGRAM[place.mind.step](here), None)
+            if step is None:
+                return world
+            world = normal(step.world)
 
 
 @attrs.frozen
@@ -100,9 +125,7 @@ def explore(setup: Setup, most_steps: int | None = None) -> Found:
             then = normal(then)
             if then in known and problem is None:
                 continue
-            problem = problem or broken_at(
-                then, program, least=setup.least, is_complete=setup.is_complete
-            )
+            problem = problem or broken_at(then, program, least=setup.least, is_complete=setup.is_complete)
             if problem is not None:
                 return Found(len(known), count, problem, (*_way(known, world), step.label))
             known[then] = (world, step.label)
@@ -120,7 +143,7 @@ def next_steps(world: World, setup: Setup) -> Iterator[Step]:
         here = Here(world, number, place, place.mind, setup.program)
         for label, then, committed in _host_steps(here):
             yield Step(f"place {number}: {label}", then, committed)
-    yield from disturb(world, stages=setup.stages)
+    yield from disturb(world, stages=setup.stages, copied_to=setup.copied_to)
 
 
 def _host_steps(here: Here) -> Iterator[Step]:

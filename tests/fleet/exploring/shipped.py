@@ -4,7 +4,6 @@ The answers are remembered, so that a step costs little more than to carry out w
 """
 
 import re
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import NamedTuple
@@ -25,6 +24,7 @@ from hmret.fleet.transactions import (
     take_token,
 )
 from hmret.model.fleet import CopyRules, FleetSettings, Paused, ReleaseOutcome
+from hmret.model.records.fleet import MarkAge
 
 __all__ = [
     "GENERATION",
@@ -92,16 +92,11 @@ def _read(key: str, value: str = "", *, is_there: bool = True) -> KeyValue | Non
 
 @cache
 def judge_found(session: str, mark: str, has_done_mark: bool) -> JoinStep:
-    """Judge what was found of a holder: `session` and `mark` are `absent`, `known`, `outdated` or `unknown`."""
+    """Judge what was found of a holder: `session` and `mark` are `absent`, or the age of a mark."""
     found = HolderRead(
         None if session == "absent" else session, 0, None if mark == "absent" else mark, 0, False, None
     )
-    return judge_join(
-        found,
-        is_known=lambda text: text != "unknown",
-        is_outdated=lambda text: text == "outdated",
-        has_done_mark=has_done_mark,
-    )
+    return judge_join(found, age_of=MarkAge, has_done_mark=has_done_mark)
 
 
 def _holder_read(has_session: bool, has_mark: bool) -> HolderRead:
@@ -149,9 +144,7 @@ def register_copies(
 
 
 @cache
-def take_copies_out(
-    place: int, generation: str, holder: str, session: int, numbers: tuple[int, ...]
-) -> Sent:
+def take_copies_out(place: int, generation: str, holder: str, session: int, numbers: tuple[int, ...]) -> Sent:
     """Make the removal of copies that are not there."""
     txn = take_out(_session(generation, holder, session), [digest(number) for number in numbers])
     return _compile("out", place, numbers, txn)
@@ -191,7 +184,9 @@ def release_copy(
     """Make the release of a copy by what was read; None: the product judges that it stays."""
     keys = _keys(generation)
     name = digest(number)
-    holdings = {each: _read(keys.holding(name, each), '{"b":1,"t":"2029-12-31T00:00:00Z"}') for each in view.holders}
+    holdings = {
+        each: _read(keys.holding(name, each), '{"b":1,"t":"2029-12-31T00:00:00Z"}') for each in view.holders
+    }
     copy = CopyRead(
         name,
         view.used,
@@ -257,8 +252,3 @@ def _value(text: str) -> Value:
         return int(text, 16)
     token = _TOKEN.fullmatch(text)
     return text if token is None else (token[1], int(token[2], 16))
-
-
-def digests_of(numbers: Sequence[int]) -> list[str]:
-    """Return the digests of these numbers."""
-    return [digest(number) for number in numbers]

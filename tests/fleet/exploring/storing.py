@@ -63,8 +63,8 @@ def end_lease(world: World, lease: int) -> World:
     return _with_items(world._replace(leases=world.leases - {lease}), items, changed)
 
 
-def is_hopeless(world: World, sent: Sent) -> bool:
-    """Return whether a transaction can be seen to be refused for ever."""
+def is_hopeless(sent: Sent) -> bool:
+    """Return whether something that a transaction compares has changed since it was read."""
     return any(relation == "NEVER" for relation, _, _ in sent.compares)
 
 

@@ -12,6 +12,7 @@ __all__ = [
     "MARKS_OF_A_PLACE",
     "Compare",
     "Mind",
+    "Operation",
     "Place",
     "Record",
     "Sent",
@@ -107,6 +108,8 @@ class World(NamedTuple):
     """How many disturbances of each kind may still come."""
     saved_store: tuple[Store, frozenset[int]] | None = None
     saved_place: tuple[int, Place] | None = None
+    is_put_back: bool = False
+    """Whether etcd was put back and not reset: what it counts then, nobody has promised."""
 
 
 def owner_of(mark: int) -> int:
