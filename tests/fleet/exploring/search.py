@@ -57,6 +57,8 @@ class Setup:
     is_complete: bool = True
     stages: bool = False
     """Whether a pull can be cut off before the image is whole."""
+    is_backed_up: bool = False
+    """Whether etcd was backed up before anything happens; else that happens at any time."""
     joined: frozenset[int] = frozenset()
     """The places whose hosts have joined, and registered what they have."""
 
@@ -73,7 +75,7 @@ class Setup:
         )
         for number in self.joined:
             world = self._join(world, number)
-        return world
+        return world._replace(saved_store=(world.store, world.leases)) if self.is_backed_up else world
 
     def _join(self, world: World, number: int) -> World:
         """Do what a host does until there is nothing to do."""
