@@ -41,7 +41,7 @@ def meaning_of(one: SettingSchema) -> tuple[str, Mapping[str, str]]:
 def settings_table() -> str:
     """Make a row for each setting."""
     rows = [_row(*cells) for cells in _settings()]
-    head = ("setting, and its variable", "meaning", "values", "default", "empty", "`0`", "restart")
+    head = ("setting", "meaning", "values", "default", "empty", "`0`", "restart")
     return "\n".join([_row(*head), _row(*["---"] * len(head)), *rows]) + "\n"
 
 
@@ -62,7 +62,7 @@ def _settings() -> Iterator[tuple[str, ...]]:
         for one in SETTINGS:
             meaning, said = meaning_of(one)
             yield (
-                f'<a id="{one.key}"></a>`{one.key}`<br>`{one.variable}`',
+                f'<a id="{one.key}"></a>`{one.key}`',
                 meaning,
                 _values(one),
                 _default(one, said),

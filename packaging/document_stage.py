@@ -29,13 +29,24 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 }
 """The pages beside the first one, by what a reader wants. One that stands in no group comes last."""
 
+_WIDE = {"SETTINGS", "REASONS", "METRICS"}  # their tables take the room in which others have their contents
 _STYLES = """\
 /* Room for tables with many columns, and for lines of shell. */
 @media (min-width: 82em) {
-    .content { width: 56em; }
+    .content { width: 54em; }
+}
+@media (min-width: 105em) {
+    .content { width: 66em; }
+}
+@media (min-width: 67em) {
+    .content:has(+ .no-toc) { width: 100%; max-width: 80em; }
+    .no-toc { display: none; }
 }
 .content pre { font-size: 0.8em; }
-table.docutils { font-size: 0.85em; }
+.content table.docutils { margin-left: 0; font-size: 0.85em; }
+.content td { vertical-align: top; }
+.content td code { padding: 0; border: 0; background: none; overflow-wrap: anywhere; white-space: normal; }
+.content td:first-child code { overflow-wrap: normal; }
 """
 _LINK = re.compile(r"(\]\()([^)#\s]+)((?:#[^)\s]*)?\))")
 _MARKER = re.compile(r"^<!-- made from the code: (\w+) -->$", re.MULTILINE)
@@ -59,6 +70,8 @@ def stage(root: Path, folder: Path) -> None:
         whole = _MARKER.sub(lambda found: GENERATED[found[1]](), "".join(text))
         if name == "index":
             whole += _contents(set(pages.values()) - {"index"})
+        if name in _WIDE:
+            whole = f"---\nhide-toc: true\n---\n\n{whole}"
         (folder / f"{name}.md").write_text(whole, encoding="utf-8")
 
 

@@ -31,17 +31,16 @@ def cells_of(table: str, name: str) -> list[str]:
 
 
 def test_every_setting_has_a_row_and_nothing_else_has(parts: dict[str, str]) -> None:
-    rows = re.findall(r'^\| <a id="([a-z_.]+)"></a>`\1`<br>', parts["settings"], re.MULTILINE)
+    rows = re.findall(r'^\| <a id="([a-z_.]+)"></a>`\1` \|', parts["settings"], re.MULTILINE)
     assert rows == [*SCHEMA]
 
 
 @pytest.mark.parametrize("key", SCHEMA)
-def test_a_setting_has_its_variable_its_default_and_whether_it_needs_a_restart(
+def test_a_setting_has_its_meaning_its_default_and_whether_it_needs_a_restart(
     parts: dict[str, str], key: str
 ) -> None:
-    name, meaning, values, default, _, _, restart = cells_of(parts["settings"], key)
+    _, meaning, values, default, _, _, restart = cells_of(parts["settings"], key)
     one = SCHEMA[key]
-    assert name.endswith(f"<br>`{one['environment']}`")
     assert meaning.endswith(".")
     assert all(f"`{choice}`" in values for choice in one["choices"] or ())
     assert restart == ("yes" if one["needs_restart"] else "no")
@@ -49,6 +48,14 @@ def test_a_setting_has_its_variable_its_default_and_whether_it_needs_a_restart(
         assert default.startswith("unset: ")
     else:
         assert default == {'""': "empty"}.get(one["default"], f"`{one['default']}`")
+
+
+def test_the_variable_of_each_setting_is_what_the_page_says_it_is() -> None:
+    page = " ".join((PACKAGING.parent / "docs/SETTINGS.md").read_text(encoding="utf-8").split())
+    assert "its key in capitals, with two underscores for each dot" in page
+    assert {key: one["environment"] for key, one in SCHEMA.items()} == {
+        key: key.upper().replace(".", "__") for key in SCHEMA
+    }
 
 
 # What a key holds that is empty or 0, by what it is by default.
