@@ -305,14 +305,9 @@ def test_every_figure_that_the_page_draws_on_is_in_its_table() -> None:
     assert [figure for figure in drawn_on if figure not in figures] == []
 
 
-def test_the_page_tells_every_reason_in_the_order_in_which_they_are_asked() -> None:
-    told = re.findall(r"^\| `(\w+)` \|", section("What is asked, in which order"), re.MULTILINE)
-    assert told == [reason.value for reason in Reason]
-
-
 @pytest.mark.parametrize("reason", Reason)
 def test_the_page_explains_every_reason_that_a_rule_gives(reason: Reason) -> None:
-    # What is not up to a rule stands in the table alone.
+    # What is not up to a rule stands in the page of reasons alone.
     given = set(Reason) - {
         *(Reason.NOT_READY, Reason.BROKEN, Reason.REFERENCED, Reason.LEASED, Reason.PINNED),
         *(Reason.NOT_ALLOWED, Reason.NEWLY_UNUSED, Reason.SUSPENDED, Reason.BACKOFF, Reason.OPEN),
