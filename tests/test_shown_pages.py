@@ -38,7 +38,7 @@ def page(name: str) -> list[str]:
     return blocks_of((DOCS / name).read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("name", ["COMMANDS.md", "REASONS.md"])
+@pytest.mark.parametrize("name", ["COMMANDS.md", "POLICY.md", "REASONS.md"])
 def test_the_shell_of_a_page_that_only_looks_runs(name: str) -> None:
     with host_of("") as host:
         before = sorted(host.cache.root.rglob("*"))
@@ -121,7 +121,7 @@ def test_blocks_in_lists_are_found_and_places_are_those_of_the_host() -> None:
 def test_no_page_has_shell_that_is_not_run() -> None:
     run = {
         *("COMMANDS.md", "REASONS.md", "OPERATING.md", "SETTINGS.md", "METRICS.md", "HOW_TO.md"),  # here
-        *("FIRST_DAY.md", "PURPOSE.md"),  # here
+        *("FIRST_DAY.md", "POLICY.md", "PURPOSE.md"),  # here
         *("INSTALL.md", "ALERTS.md"),  # test_shown_shell.py
         *("CONTROL_API.md",),  # test_control_api_page.py
     }
