@@ -91,6 +91,7 @@ def _image(place: int, chance: random.Random, reason: str, now: datetime) -> Doc
         "expires_at": None if since is None else text_of(since + _WINDOW),
         "shared_with": [],
         "held_by": [],
+        "copies_elsewhere": None,
     }
 
 

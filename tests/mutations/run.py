@@ -28,6 +28,7 @@ from mutations.deletion import DELETION_MUTATIONS
 from mutations.fleet import FLEET_MUTATIONS
 from mutations.fleet_gateway import GATEWAY_MUTATIONS
 from mutations.fleet_keeper import KEEPER_MUTATIONS
+from mutations.fleet_plan import FLEET_PLAN_MUTATIONS
 from mutations.fleet_protocol import PROTOCOL_MUTATIONS
 from mutations.mutation import Mutation
 from mutations.native import NATIVE_MUTATIONS
@@ -44,6 +45,7 @@ EVERY: tuple[Mutation, ...] = (
     *FLEET_MUTATIONS,
     *GATEWAY_MUTATIONS,
     *KEEPER_MUTATIONS,
+    *FLEET_PLAN_MUTATIONS,
     *NATIVE_MUTATIONS,
     *PROTOCOL_MUTATIONS,
     *READING_MUTATIONS,

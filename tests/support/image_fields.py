@@ -16,4 +16,5 @@ IMAGE_FIELDS = [
     "expires_at",
     "shared_with",
     "held_by",
+    "copies_elsewhere",
 ]

@@ -7,7 +7,7 @@ still waiting, then the lock on the data directory.
 
 import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing, suppress
 from functools import partial
 from typing import Any
 
@@ -29,6 +29,8 @@ from hmret.disk.layout import OWN, path_below
 from hmret.disk.records.engine import load_clock_record
 from hmret.disk.records.last_users import load_last_users, save_last_users
 from hmret.engine.counters import Counters
+from hmret.engine.events import EventHub
+from hmret.engine.fleet.membership import OpenFleet, membership
 from hmret.engine.inspection import Inspection
 from hmret.engine.log import log_event
 from hmret.engine.opening_inspection import Watchers, inspect, opened_data_dir, running
@@ -43,6 +45,7 @@ from hmret.engine.sweep.sweep import Sweep
 from hmret.engine.tasks import OneTask
 from hmret.engine.watch.last_users import LastUsers
 from hmret.engine.watch.looks import knowing_boot
+from hmret.model.fleet import FleetLink
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.times import timedelta_nanoseconds
 from hmret.model.values import frozen
@@ -114,11 +117,14 @@ async def open_engine(
     sources: Sequence[ReferenceSource] = (),
     metadata_files: bool = True,
     scheduled: bool,
+    open_fleet: OpenFleet | None = None,
 ) -> AsyncIterator[Retention]:
     """Open the engine as `open_retention` does, on a given platform; unscheduled, it sweeps only on request.
 
     That is until `Retention.begin_sweeps` is called, once the caller has set up what must precede the first
     sweep.
+
+    `open_fleet` opens the fleet that this host is part of; None: the one of the settings, if there is one.
     """
     filesystem = platform.filesystem
     with (
@@ -139,7 +145,11 @@ async def open_engine(
                 enabled=config.journal,
             ),
         )
-        async with _keeping(watchers, platform), actors.running() as tasks:
+        async with (
+            _keeping(watchers, platform),
+            actors.running() as tasks,
+            AsyncExitStack() as fleet,
+        ):
             inspection = await inspect(
                 config,
                 platform,
@@ -149,8 +159,19 @@ async def open_engine(
                 keeps_records=True,
                 quarantined_bytes=lambda: counters.quarantined_bytes,
             )
+            events = EventHub()
+            link = await fleet.enter_async_context(
+                membership(config, platform, data_fd, events, open_fleet=open_fleet)
+            )
             sweeps = await _sweep(
-                platform, inspection, actors, counters=counters, data_fd=data_fd, data_dir=data_dir
+                platform,
+                inspection,
+                actors,
+                counters=counters,
+                data_fd=data_fd,
+                data_dir=data_dir,
+                events=events,
+                link=link,
             )
             await _reopen_undone(platform, data_fd, actors.deleter)
             await _recover(sweeps, actors.deleter, platform.clock)
@@ -272,8 +293,10 @@ async def _sweep(
     counters: Counters,
     data_fd: int,
     data_dir: DataDir,
+    events: EventHub,
+    link: FleetLink | None,
 ) -> Sweep:
-    """Assemble the parts that sweep, on top of those that survey."""
+    """Assemble the parts that sweep, on top of those that survey; `link`: the fleet, None: there is none."""
     filesystem, threads = platform.filesystem, platform.threads
     surveyor, planner, deleter = inspection.surveyor, inspection.planner, actors.deleter
 
@@ -295,6 +318,14 @@ async def _sweep(
         check_folder,
         surveyor.backoff,
     )
+    news = None
+    if link is not None:
+        from hmret.engine.sweep.fleet_news import FleetNews  # noqa: PLC0415 - without a fleet they are not imported
+        from hmret.engine.sweep.releases import Releases  # noqa: PLC0415
+
+        surveyor.fleet = planner.fleet = link
+        deletions.releases = Releases(link, surveyor.scanner, threads)
+        news = FleetNews(link, threads, surveyor.config.fleet.rules.tells_uses)
     return Sweep(
         surveyor,
         planner,
@@ -307,4 +338,6 @@ async def _sweep(
         partial(threads.run, trash_bytes, filesystem, surveyor.config.data_dir, quarantine.names),
         counters,
         last_users,
+        events,
+        news,
     )

@@ -28,6 +28,7 @@ from hmret.disk.records.engine import (
     save_disk_record,
 )
 from hmret.disk.records.folders import load_folders, look_at_cache, save_folders
+from hmret.engine.fleet.membership import OpenReader, readership
 from hmret.engine.inspection import Inspection
 from hmret.engine.leases import Leases
 from hmret.engine.log import log_event
@@ -106,13 +107,23 @@ class Watchers:
 
 
 @asynccontextmanager
-async def open_inspection(config: RetentionConfig, platform: Platform) -> AsyncIterator[Inspection]:
-    """Open a data directory for inspection only: takes no lock, recovers nothing, writes nothing."""
+async def open_inspection(
+    config: RetentionConfig, platform: Platform, *, open_reader: OpenReader | None = None
+) -> AsyncIterator[Inspection]:
+    """Open a data directory for inspection only: takes no lock, recovers nothing, writes nothing.
+
+    `open_reader` opens the fleet that this host is part of; None: the one of the settings, if there is one.
+    """
     with opened_data_dir(platform.filesystem, config) as data_fd:
         platform = await knowing_boot(platform, data_fd)
         watchers = Watchers.of(platform, data_fd)
-        async with running(watchers.actors) as tasks:
-            yield await inspect(config, platform, watchers, data_fd, tasks, keeps_records=False)
+        async with (
+            running(watchers.actors) as tasks,
+            readership(config, platform, data_fd, open_reader=open_reader) as link,
+        ):
+            inspection = await inspect(config, platform, watchers, data_fd, tasks, keeps_records=False)
+            inspection.surveyor.fleet = inspection.planner.fleet = link
+            yield inspection
 
 
 @contextmanager

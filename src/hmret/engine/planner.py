@@ -1,6 +1,6 @@
 """Planning under the policy in force, in a thread, reusing parts of the previous plan."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import islice
 
@@ -8,19 +8,19 @@ import attrs
 
 from hmret.actors.scanner import Scanner
 from hmret.actors.threads import Threads
+from hmret.engine.sweep.fleet_questions import FURTHER, FleetQuestions
 from hmret.model.deletion import Deletion
+from hmret.model.fleet import FleetLink
 from hmret.model.images import Image, Inventory, Key
 from hmret.model.plan.decide import plan
 from hmret.model.plan.plan import Plan
-from hmret.model.plan.selection import Choice, with_obstacles
+from hmret.model.plan.selection import with_obstacles
 from hmret.model.policy.compiled import Policy
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.values import define
+from hmret.model.verdicts import Reason
 
 __all__ = ["Planner"]
-
-_FURTHER = 32
-"""How many of the images that could be deleted in place of others are checked in the first round."""
 
 
 @define(eq=False)
@@ -30,6 +30,8 @@ class Planner:
     policy: Policy
     scanner: Scanner
     threads: Threads
+    fleet: FleetLink | None = None
+    """The fleet that this host is part of; None: it is in none."""
     last_plan: Plan | None = attrs.field(default=None, init=False)
     """The plan of the last sweep, most of which the next one reuses; None: there was no sweep."""
 
@@ -37,26 +39,47 @@ class Planner:
         """Use other settings from now on."""
         self.policy = Policy.of(config)
 
-    async def plan_sweep(self, inventory: Inventory, now: datetime) -> Plan:
-        """Make the plan for a sweep."""
-        self.last_plan = await self.decide(inventory, now)
-        return self.last_plan
+    async def plan_sweep(self, inventory: Inventory, now: datetime, *, asks_all: bool = False) -> Plan:
+        """Make the plan for a sweep, with a deletion token of the fleet where it needs one.
 
-    async def decide(self, inventory: Inventory, now: datetime, policy: Policy | None = None) -> Plan:
+        `asks_all`: whether the fleet is asked about everything that it holds back, however lately it was.
+        """
+        made = await self.decide(inventory, now, asks_all=asks_all)
+        fleet = self.fleet
+        if fleet is not None and made.fleet is not None:
+            # None was free the last time; whether one is, only taking it tells.
+            wants_token = made.reasons[Reason.FLEET_BRAKE] or made.pressure is not None
+            if made.fleet.view.token_free is False and wants_token and await fleet.take_token(1):
+                made = await self.decide(attrs.evolve(inventory, fleet=fleet.view()), now)
+            if made.to_release and not await fleet.take_token(made.to_release):
+                made = await self.decide(attrs.evolve(inventory, fleet=fleet.view()), now)
+        self.last_plan = made
+        return made
+
+    async def decide(
+        self, inventory: Inventory, now: datetime, policy: Policy | None = None, *, asks_all: bool = False
+    ) -> Plan:
         """Make the plan, in a thread: with 100,000 images it takes too long for an event loop.
 
         The images to be deleted have been checked for obstacles, so that the plan promises no deletion that
-        would be refused.
+        would be refused. The fleet has been asked about them, and about those that it holds back.
 
-        `policy`: a policy other than the one in force.
+        `policy`: a policy other than the one in force; `asks_all`: as `plan_sweep` has it.
         """
         previous = None if policy is not None else self.last_plan
         policy = policy or self.policy
         looked_at: set[Key] = set()
         further = 0
+        asking = None
+        if self.fleet is not None and inventory.fleet is not None:
+            asking = FleetQuestions(self.fleet, asks_all=asks_all)
         while True:
             made = await self.threads.run_alone(plan, inventory, policy, now, previous, self.threads.pause)
-            choices = [*made.choices, *islice(_in_stead(made), further)]
+            if asking is not None and await asking.ask(made):
+                inventory = attrs.evolve(inventory, fleet=asking.view())
+                previous = made
+                continue
+            choices = [*made.choices, *islice(made.in_stead, further)]
             fresh = [choice for choice in choices if choice.keys[0] not in looked_at]
             obstacles = await self.scanner.find_obstacles(fresh) if fresh else {}
             if not obstacles:
@@ -75,7 +98,7 @@ class Planner:
             inventory = with_obstacles(inventory, chosen)
             previous = made
             # Each round checks twice as many, in case there are many.
-            further = max(2 * further, _FURTHER)
+            further = max(2 * further, FURTHER)
 
     async def confirm_newest(
         self, made: Plan, deletions: Sequence[Deletion]
@@ -98,10 +121,6 @@ class Planner:
                     break
         changed = {name for name, _ in otherwise}
         return [one for one in deletions if changed.isdisjoint(one.repositories)], otherwise
-
-
-def _in_stead(made: Plan) -> Iterator[Choice]:
-    return (choice for substitute in made.substitutes for choice in substitute.choices)
 
 
 def _rank(image: Image) -> tuple[object, ...]:

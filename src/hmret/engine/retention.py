@@ -79,7 +79,7 @@ class Retention:
         self._journal, self.event_hub, self.counters = sweeps.journal, sweeps.events, sweeps.counters
         self._opened_boot_ns = self._clock.read().boot_ns
         actors = self._locks, self._scanner, self._states, self._threads, self._clock
-        self._uses = Uses(*actors, surveyor.uses, self._journal, self.event_hub)
+        self._uses = Uses(*actors, surveyor.uses, self._journal, self.event_hub, surveyor.tell_use)
         self.overview = Overview(self._inspection, self._journal, self.event_hub, self.counters)
 
     async def mark_used(self, image: str, digest: str | None = None) -> MarkedUsed:

@@ -118,17 +118,22 @@ class Schedule:
         """How many requests are waiting in the mailbox."""
         return self._mailbox.waiting
 
-    async def sweep(self, *, releases_brake: bool = False, stops_timers: bool = True) -> SweepReport:
+    async def sweep(
+        self, *, releases_brake: bool = False, stops_timers: bool = True, asks_all: bool = True
+    ) -> SweepReport:
         """Carry out one sweep, after the current one if there is one.
 
         Args:
             releases_brake: whether images held by the brake may be deleted.
             stops_timers: whether it may stop every timer if the patterns match no image in the cache.
+            asks_all: whether the fleet is asked about everything that it holds back, however lately it was.
 
         Raises:
             StopsTimersError: it would stop every timer, and may not.
         """
-        sweep = partial(self._sweep, releases_brake=releases_brake, stops_timers=stops_timers)
+        sweep = partial(
+            self._sweep, releases_brake=releases_brake, stops_timers=stops_timers, asks_all=asks_all
+        )
         return await self._mailbox.ask(Call(make=sweep))
 
     @property
@@ -142,7 +147,7 @@ class Schedule:
             due = math.inf
             if self._config.active:
                 try:
-                    await self.sweep()
+                    await self.sweep(asks_all=False)
                 except _FATAL:
                     return
                 interval = self._interval_seconds
@@ -169,7 +174,7 @@ class Schedule:
             if await disk.is_newly_pressed(self._clock.read(), counters.quarantined_bytes):
                 return
 
-    async def _sweep(self, *, releases_brake: bool, stops_timers: bool) -> SweepReport:
+    async def _sweep(self, *, releases_brake: bool, stops_timers: bool, asks_all: bool) -> SweepReport:
         started_ns = self._clock.now_ns()
         if not self._config.active:
             return SweepReport(
@@ -177,7 +182,9 @@ class Schedule:
             )
         self.is_sweeping = True
         try:
-            report = await self._sweeps.sweep(releases_brake=releases_brake, stops_timers=stops_timers)
+            report = await self._sweeps.sweep(
+                releases_brake=releases_brake, stops_timers=stops_timers, asks_all=asks_all
+            )
         except StopsTimersError:
             raise
         except Exception as error:  # noqa: BLE001 - the boundary: one sweep's failure must not end the engine

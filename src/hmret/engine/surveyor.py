@@ -28,6 +28,7 @@ from hmret.engine.watch.folders import FoldersFound, FolderWatch
 from hmret.engine.watch.looks import LookHistory
 from hmret.model.clock.clock_guard import ClockReading, ClockRecord, watch_clock
 from hmret.model.clock.looks import Watched
+from hmret.model.fleet import FleetLink
 from hmret.model.grouping import ReferenceIndex, Timers
 from hmret.model.images import ContentOwners, DiskUsage, Inventory, Key, Reference, Suspension
 from hmret.model.plan.plan import Plan
@@ -107,6 +108,8 @@ class Surveyor:
     backoff: Backoff
     quarantined_bytes: Callable[[], int]
     """Returns the size of what is in quarantine."""
+    fleet: FleetLink | None = None
+    """The fleet that this host is part of; None: it is in none."""
     leases_break: bool = attrs.field(default=False, init=False)
     """Whether a rename breaks the kernel's leases here."""
     uses: RecentUses = attrs.field(factory=RecentUses, init=False)
@@ -184,6 +187,11 @@ class Surveyor:
     async def peek_usage(self, moment: Moment, *, anyway: bool) -> DiskUsage | None:
         """Measure how full the disk is; `anyway`: even if no limit requires it."""
         return await self.disk.peek_usage(moment.reading, self.quarantined_bytes(), anyway=anyway)
+
+    def tell_use(self, digest: str) -> None:
+        """Tell the fleet that an image was used just now, where a setting asks for that; never waits."""
+        if self.fleet is not None and self.config.fleet.rules.tells_uses:
+            self.fleet.tell_use((digest,), datetime_of(self.clock.now_ns()))
 
     # Surveys.
 
@@ -269,6 +277,7 @@ class Surveyor:
                 unread_sources=collected.unread_sources.union(one.name for one in found.lost),
                 backing_off=self.backoff.waiting(moment.reading.boot_ns),
                 disk=disk,
+                fleet=None if self.fleet is None else self.fleet.view(),
                 brake_released_images=self.brake.released_images(moment.reading),
                 gaps=moment.watched.gaps,
                 accessed=accessed,

@@ -1,5 +1,7 @@
 """Marking images used: checks that an image is present, whole and ready, and restarts its window."""
 
+from collections.abc import Callable
+
 import anyio
 
 from hmret.actors.journal_keeper import JournalKeeper
@@ -36,6 +38,8 @@ class Uses:
     uses: RecentUses
     journal: JournalKeeper
     events: EventHub
+    tell_use: Callable[[str], None]
+    """Tells the fleet, where there is one, that an image was used; never waits."""
 
     async def confirm(self, named: ImageReference, key: Key, text: str) -> None:
         """Confirm the image of a lease that is being granted.
@@ -87,6 +91,7 @@ class Uses:
             raise ImageNotFoundError(f"{text}: not ready: {image.status}")
         used = MarkedUsed(*key, cleared=cleared or found.cleared)
         self.uses.add(key)
+        self.tell_use(digest)
         await self._note_use(used)
         return used
 

@@ -127,9 +127,13 @@ class CopyRules:
     def reasons(self, settings: FleetSettings, facts: "CopyFacts", now: datetime) -> Iterator[Reason]:
         """List why a copy stays, by what is known of the other copies, in the order of reasons."""
         counted = facts.counted_elsewhere
+        # guard(fleet-keeps-last-copies): With fewer copies on other live hosts than there are to be, this one
+        # stays: the registry may no longer have the image.
         if counted < self.enough(settings) and self.needs_any(facts, now):
             yield Reason.LAST_COPY
         wanted = self.wanted(settings, facts, now)
+        # guard(fleet-keeps-hot-images): What was used lately anywhere in the fleet keeps as many copies as its
+        # operator wants of such.
         if wanted is None or (self.is_hot(facts, now) and counted < wanted):
             yield Reason.USED_IN_FLEET
 
@@ -235,6 +239,10 @@ class FleetLink(Protocol):
         Images that the fleet held back at an earlier asking are asked about less and less often, and keep
         the facts that are known; `asks_all`: these are asked about too.
         """
+        ...
+
+    def use_policy(self, fingerprint: str) -> None:
+        """Take the fingerprint of the policy in force, by which tokens are taken; never waits."""
         ...
 
     async def take_token(self, count: int) -> bool:

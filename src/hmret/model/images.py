@@ -8,6 +8,7 @@ import attrs
 import msgspec
 
 from hmret.model.clock.unwatched import NO_GAPS, Gaps
+from hmret.model.fleet import FleetView
 from hmret.model.grouping import ReferenceIndex, Timers
 from hmret.model.origins import Builds
 from hmret.model.values import frozen
@@ -334,6 +335,8 @@ class Inventory:
     """When disks of images that have timers were last read, in nanoseconds, where that was a use that no
     sweep saw.
     """
+    fleet: FleetView | None = None
+    """What is known of the fleet that this host is part of; None: it is in none."""
     brake_released_images: int = 0
     """The number of expired images up to which the brake is released, by time or by an operator."""
 

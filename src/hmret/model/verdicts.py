@@ -132,6 +132,8 @@ class Verdict:
     """Those of them that keep it although it is due here, and why; set where the reason is `shared`."""
     detail: str | None = None
     """A further remark on it; None: nothing."""
+    copies_elsewhere: int | None = None
+    """How many live hosts of the fleet have it too; None: not asked, not known, or no fleet."""
 
     @property
     def unused_since(self) -> datetime | None:

@@ -1,5 +1,7 @@
 """A policy as JSON: a candidate that is sent to a running engine and evaluated there."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 
 from hmret.model.policy.config import RetentionConfig
@@ -9,7 +11,7 @@ from hmret.settings.schema import SETTINGS, change_config
 from hmret.settings.source_location import SourceLocation, name_unknown, show
 from hmret.settings.writing import show_value
 
-__all__ = ["config_from_policy", "policy_settings"]
+__all__ = ["config_from_policy", "policy_fingerprint", "policy_settings"]
 
 _SETTINGS = {setting.key: setting for setting in SETTINGS}
 _POLICY = [setting.key for setting in SETTINGS if setting.declared.is_policy]
@@ -22,6 +24,15 @@ def policy_settings(config: RetentionConfig) -> dict[str, object]:
     unset is None, the low mark of the disk too.
     """
     return {key: show_value(_SETTINGS[key], _SETTINGS[key].given_in(config)) for key in _POLICY}
+
+
+def policy_fingerprint(config: RetentionConfig) -> str:
+    """Return 16 hexadecimal digits by which hosts of a fleet recognise that they have one policy.
+
+    They are of the SHA-256 of the settings that decide what is deleted, as JSON with sorted keys.
+    """
+    text = json.dumps(policy_settings(config), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def config_from_policy(base: RetentionConfig, values: Mapping[str, object]) -> RetentionConfig:

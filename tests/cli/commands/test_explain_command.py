@@ -52,6 +52,7 @@ def test_the_document_is_one_image_with_every_reason(cache: Cache, call_json: Ca
         "expires_at": None,
         "shared_with": [],
         "held_by": [],
+        "copies_elsewhere": None,
         "blockers": ["referenced", "not_allowed"],
         "detail": None,
         "rule": None,

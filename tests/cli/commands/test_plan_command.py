@@ -60,6 +60,7 @@ def test_the_document_has_the_fields_of_the_contract(cache: Cache, call_json: Ca
         "expires_at": None,
         "shared_with": [],
         "held_by": [],
+        "copies_elsewhere": None,
     }
     assert plan["images"][1]["unused_since"] == "2026-01-02T03:04:05.123456789Z"
     assert plan["images"][1]["expires_at"] == "2026-02-01T03:04:05.123456789Z"

@@ -225,6 +225,7 @@ def test_a_verdict_tells_all_about_its_image() -> None:
         "shared_with": (),
         "held_by": (),
         "detail": None,
+        "copies_elsewhere": None,
     }
     assert verdict.unused_since == datetime_of(DUE_NS + 1000)
     assert verdict.expires_at == datetime_of(NOW_NS + 1000)

@@ -1,12 +1,15 @@
 """The table of rules: every row, their order, and the edges of time."""
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from itertools import combinations
+from typing import Any
 
 import attrs
 import msgspec
 import pytest
 
+from hmret.model.fleet import CopyFacts, CopyRules, FleetSettings, FleetState, FleetView, Paused
 from hmret.model.images import Cause, Image, Inventory, Reference, Suspension
 from hmret.model.plan.decide import plan
 from hmret.model.plan.plan import Plan
@@ -48,6 +51,7 @@ class World:
     is_leased: bool = False
     is_backing_off: bool = False
     suspensions: tuple[Suspension, ...] = ()
+    fleet: FleetView | None = None
     allowed: tuple[str, ...] = ("*",)
     pinned: tuple[str, ...] = ()
     policy: Mapping[str, object] = attrs.field(factory=dict)
@@ -65,6 +69,7 @@ class World:
             leased={(ALPINE, A)} if self.is_leased else frozenset(),
             backing_off={(ALPINE, A)} if self.is_backing_off else frozenset(),
             suspensions=self.suspensions,
+            fleet=self.fleet,
         )
 
     def plan(self) -> Plan:
@@ -79,6 +84,26 @@ class World:
 
 def with_policy(world: World, **fields: object) -> World:
     return attrs.evolve(world, policy={**world.policy, **fields})
+
+
+def with_fleet(world: World, **fields: Any) -> World:
+    """Change what is known of the fleet; others have many copies of the image that nothing is said of."""
+    fleet = world.fleet or FleetView(
+        state=FleetState.JOINED,
+        rules=CopyRules(last_copies_for=None),
+        settings=FleetSettings(),
+        facts={digest: CopyFacts(counted_elsewhere=9) for digest in (A, B)},
+        token_free=True,
+    )
+    return attrs.evolve(world, fleet=attrs.evolve(fleet, **fields))
+
+
+def with_copies(world: World, **facts: Any) -> World:
+    """Change what is known of the image's copies elsewhere."""
+    world = with_fleet(world)
+    assert world.fleet is not None
+    facts_of_a = attrs.evolve(world.fleet.facts[A], **facts)
+    return with_fleet(world, facts={**world.fleet.facts, A: facts_of_a})
 
 
 CONDITIONS: dict[Reason, Callable[[World], World]] = {
@@ -104,21 +129,36 @@ CONDITIONS: dict[Reason, Callable[[World], World]] = {
     Reason.BACKOFF: lambda world: attrs.evolve(world, is_backing_off=True),
     Reason.BRAKE: lambda world: with_policy(world, brake=Brake(0.0, 1)),
     Reason.OUTSIDE_WINDOW: lambda world: with_policy(world, window=DeletionWindow(hours=["02:00-02:01"])),
+    Reason.DUPLICATE_HOST: lambda world: with_fleet(world, state=FleetState.DUPLICATE_HOST),
+    Reason.FLEET_UNREACHABLE: lambda world: with_fleet(world, state=FleetState.UNREACHABLE),
+    Reason.FLEET_PAUSED: lambda world: with_fleet(
+        world, settings=FleetSettings(paused=Paused("root@host", NOW, "a test"))
+    ),
+    Reason.LAST_COPY: lambda world: with_copies(world, counted_elsewhere=0),
+    Reason.USED_IN_FLEET: lambda world: with_copies(
+        with_fleet(world, rules=CopyRules(hot_for=timedelta(hours=1), hot_copies=None)), last_used=NOW
+    ),
+    Reason.FLEET_BRAKE: lambda world: with_fleet(world, token_free=False),
     Reason.DEFERRED: lambda world: with_policy(world, max_deletes=1),
 }
 """What brings each reason about, in the order of the table."""
 
-# A timer that has not begun is not running, one that never runs out has no window, and only whole images count as new.
+# A timer that has not begun is not running, a host has one state in its fleet, one that never runs out has no window, and only whole images count as new.
 NOT_TOGETHER = [
     (Reason.NOT_READY, Reason.LATEST),
     (Reason.BROKEN, Reason.LATEST),
     (Reason.NEWLY_UNUSED, Reason.RETENTION_WINDOW),
     (Reason.KEPT_BY_RULE, Reason.RETENTION_WINDOW),
+    (Reason.DUPLICATE_HOST, Reason.FLEET_UNREACHABLE),
 ]
 PAIRS = [pair for pair in combinations(CONDITIONS, 2) if pair not in NOT_TOGETHER]
 
 # Told only of what would go without them.
-OF_WHAT_IS_DUE = (Reason.BRAKE, Reason.DEFERRED)
+OF_THE_FLEET = (
+    *(Reason.DUPLICATE_HOST, Reason.FLEET_UNREACHABLE, Reason.FLEET_PAUSED),
+    *(Reason.LAST_COPY, Reason.USED_IN_FLEET, Reason.FLEET_BRAKE),
+)
+OF_WHAT_IS_DUE = (Reason.BRAKE, *OF_THE_FLEET, Reason.DEFERRED)
 
 
 def test_what_nothing_holds_is_deleted() -> None:

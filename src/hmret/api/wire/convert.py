@@ -54,6 +54,7 @@ def image_document(verdict: Verdict) -> structs.ImageDocument:
         expires_at=None if expires_ns is None else format_time(expires_ns),
         shared_with=verdict.shared_with,
         held_by=documents_of(structs.HolderDocument, verdict.held_by),
+        copies_elsewhere=verdict.copies_elsewhere,
     )
 
 
@@ -74,6 +75,7 @@ def _read_verdict(image: structs.ImageDocument) -> Verdict:
         expires_at_ns=None if expires is None else parse_time(expires),
         shared_with=image.shared_with,
         held_by=tuple(Holder(holder.repository, holder.reason) for holder in image.held_by),
+        copies_elsewhere=image.copies_elsewhere,
     )
 
 

@@ -97,6 +97,12 @@ class ImageDocument(Document, frozen=True):
         tuple[HolderDocument, ...],
         Meta(description="Those of them that keep this image although it is due here."),
     ] = ()
+    copies_elsewhere: Annotated[
+        Count | None,
+        Meta(
+            description="How many other live hosts of the fleet have it; null: not asked, not known, no fleet."
+        ),
+    ] = None
 
 
 class CoveringLeaseDocument(Document, frozen=True):

@@ -91,6 +91,8 @@ def _tell_more(verdict: Verdict) -> Iterator[list[str]]:
     yield ["shared with", ", ".join(verdict.shared_with)]
     holders = (f"{one.repository} ({one.reason.value})" for one in verdict.held_by)
     yield ["held by", ", ".join(holders)]
+    elsewhere = verdict.copies_elsewhere
+    yield ["copies elsewhere", "" if elsewhere is None else str(elsewhere)]
     yield ["detail", explained_detail(verdict) or ""]
 
 

@@ -10,6 +10,7 @@ from hmret.cli.display.listing import (
     TABLE,
     ImageFilter,
     Shown,
+    beside_fleet,
     named_lines,
     write_csv,
 )
@@ -54,7 +55,8 @@ def images(*, chosen: ImageFilter = EVERYTHING, shown: Shown = TABLE, common: Co
         case "table" | "wide":
             is_wide = output == "wide"
             rows = [_row(verdict, head.vm_names, is_wide=is_wide) for verdict in listed]
-            lines = [format_columns(_WIDE if is_wide else _COLUMNS, rows, whole=is_wide)] if rows else []
+            columns, rows = beside_fleet(_WIDE if is_wide else _COLUMNS, rows, listed)
+            lines = [format_columns(columns, rows, whole=is_wide)] if rows else []
             lines += map(format_suspension, head.suspended)
             write_result("\n".join(lines or ["no images"]))
     return 1 if head.suspended else 0

@@ -15,6 +15,7 @@ from hmret.cli.display.listing import (
     TABLE,
     ImageFilter,
     Shown,
+    beside_fleet,
     named_lines,
     write_csv,
 )
@@ -128,11 +129,9 @@ def _tell(made: Made, chosen: ImageFilter, *, every: bool, is_wide: bool) -> Ite
     if chosen.limit is None and is_terminal(sys.stdout):
         images = images[:_MOST_ON_TERMINAL]
     if images:
-        if is_wide:
-            rows = [_wide_row(verdict, head.vm_names) for verdict in images]
-            yield format_columns(_WIDE, rows, styles=ACTION_STYLES, whole=True)
-        else:
-            yield format_columns(_COLUMNS, [_row(verdict) for verdict in images], styles=ACTION_STYLES)
+        rows = [_wide_row(one, head.vm_names) if is_wide else _row(one) for one in images]
+        columns, rows = beside_fleet(_WIDE if is_wide else _COLUMNS, rows, images)
+        yield format_columns(columns, rows, styles=ACTION_STYLES, whole=is_wide)
     if len(images) < len(listed):
         yield f"{len(listed) - len(images)} more are not shown; use --limit to show more"
     yield from tell_summary(head.summary, stopped_by(verdicts))

@@ -8,6 +8,7 @@ import msgspec
 from cyclopts import Parameter
 
 from hmret.api.wire.structs import Document
+from hmret.cli.display.columns import Column
 from hmret.cli.display.words import action_of
 from hmret.model.errors import ConfigError, InvalidReferenceError
 from hmret.model.policy.patterns import compile_patterns
@@ -21,6 +22,7 @@ __all__ = [
     "ImageFilter",
     "Output",
     "Shown",
+    "beside_fleet",
     "named_lines",
     "write_csv",
 ]
@@ -32,6 +34,7 @@ Wanted = Literal["delete", "stop-timer", "start-timer", "keep", "clear", "mark",
 Order = Literal["repository", "size", "unused", "expires", "action", "reason"]
 
 _LAST = 1 << 64
+_ELSEWHERE = Column(title="elsewhere", worth=5, is_right=True)
 _RANKS: Mapping[str, int] = {"delete": 0, "stop timer": 1, "start timer": 2, "keep": 3}
 _ORDERS: Mapping[str, Callable[[Verdict], Any]] = {
     "repository": lambda verdict: verdict.repository,
@@ -145,6 +148,16 @@ class ImageFilter:
 
 EVERYTHING = ImageFilter()
 """No filter: all images."""
+
+
+def beside_fleet(
+    columns: Sequence[Column], rows: list[list[str]], verdicts: Sequence[Verdict]
+) -> tuple[Sequence[Column], list[list[str]]]:
+    """Add a column with the copies on other hosts to a table of images, where that is known of any."""
+    if all(verdict.copies_elsewhere is None for verdict in verdicts):
+        return columns, rows
+    counts = ("-" if one.copies_elsewhere is None else str(one.copies_elsewhere) for one in verdicts)
+    return (*columns, _ELSEWHERE), [[*row, count] for row, count in zip(rows, counts, strict=True)]
 
 
 def named_lines(images: Sequence[Any]) -> str:

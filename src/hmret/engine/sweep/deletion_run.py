@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 import anyio
 import anyio.lowlevel
@@ -31,6 +31,9 @@ from hmret.model.deletion import Deletion, Failed, Kept, Recheck
 from hmret.model.images import Key
 from hmret.model.times import SECOND
 from hmret.model.values import define, frozen
+
+if TYPE_CHECKING:
+    from hmret.engine.sweep.releases import Releases
 
 __all__ = ["DeletionRun"]
 
@@ -79,6 +82,8 @@ class DeletionRun:
         DataDirMovedError: the path leads to a different directory now.
     """
     backoff: Backoff
+    releases: "Releases | None" = None
+    """What the fleet is told of each deletion; None: this host is in no fleet."""
     leases_offered: bool | None = None
     """Whether the kernel's file leases work here; None: not tried yet."""
     gone: set[Key] = attrs.field(factory=set, init=False)
@@ -95,6 +100,18 @@ class DeletionRun:
         self._links_beside = {}
         self.gone = set()
         self.not_freed = set()
+        if self.releases is not None:
+            self.releases.begin_sweep()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the fleet lets nothing more go in this sweep."""
+        return self.releases is not None and self.releases.is_closed
+
+    @property
+    def was_refused(self) -> bool:
+        """Whether the fleet has held back something in this sweep that was to go by the plan."""
+        return self.releases is not None and self.releases.has_refused
 
     async def delete(
         self,
@@ -122,18 +139,29 @@ class DeletionRun:
         """
         waiting = await self.threads.run_alone(_ordered, deletions)
         view = self.deleter.new_view(scan.tag_folders)
-        async with anyio.create_task_group() as tasks:
-            # guard(stop-at-end-of-hours): Deletion ends with the hours that the operator allows, also in the middle
-            # of a sweep; the rest waits.
-            while waiting and may_go_on() and not is_interrupted():
-                batch, waiting = waiting[: self._batch], waiting[self._batch :]
-                result = await self._retire(batch, view, boot_ns, ledger, is_interrupted)
-                if result.token:
-                    dispose = self.quarantine.hold if holds and self.quarantine.is_on else self._free
-                    tasks.start_soon(self._dispose, dispose, result, view, ledger)
-                waiting = result.left + waiting
-                if result.is_last:
-                    break
+        try:
+            async with anyio.create_task_group() as tasks:
+                # guard(stop-at-end-of-hours): Deletion ends with the hours that the operator allows, also in the
+                # middle of a sweep; the rest waits.
+                while waiting and may_go_on() and not is_interrupted():
+                    # guard(fleet-stops-a-sweep): What holds for every copy, such as a pause, is not asked about again
+                    # for the next batch; the rest waits.
+                    if self.is_closed:
+                        break
+                    size = self._batch if self.releases is None else min(self._batch, self.releases.batch)
+                    batch, waiting = waiting[:size], waiting[size:]
+                    result = await self._release_and_retire(
+                        batch, scan, view, boot_ns, ledger, is_interrupted
+                    )
+                    if result.token:
+                        dispose = self.quarantine.hold if holds and self.quarantine.is_on else self._free
+                        tasks.start_soon(self._dispose, dispose, result, view, ledger)
+                    waiting = result.left + waiting
+                    if result.is_last:
+                        break
+        finally:
+            if self.releases is not None:
+                await self.releases.end(self.gone)
         return frozenset(deletion.key for deletion in waiting)
 
     async def _dispose(
@@ -200,6 +228,26 @@ class DeletionRun:
                     recovery = await self.deleter.recover(hold_at_ns=self.quarantine.hold_at_ns)
                     self.quarantine.add(recovery.held)
         return recovery
+
+    async def _release_and_retire(  # noqa: PLR0917 - what a batch is retired by, and the scan
+        self,
+        batch: Sequence[Deletion],
+        scan: ScanResult,
+        view: TagView,
+        boot_ns: int,
+        ledger: SweepLedger,
+        is_interrupted: Callable[[], bool],
+    ) -> BatchResult:
+        """Retire a batch; in a fleet only what it does not keep, and what stays after all counts again."""
+        releases = self.releases
+        if releases is None:
+            return await self._retire(batch, view, boot_ns, ledger, is_interrupted)
+        batch = await releases.release(batch, scan, self.gone, ledger)
+        if not batch:
+            return BatchResult()
+        result = await self._retire(batch, view, boot_ns, ledger, is_interrupted)
+        await releases.settle(self.gone, result.left)
+        return result
 
     async def _retire(
         self,

@@ -93,16 +93,21 @@ class PlanExecution:
                 break
 
     @property
-    def has_changed(self) -> bool:
-        """Whether at least a part was carried out by settings other than those of the plan."""
-        return self._allowed is not None or self.is_over
+    def has_stopped_short(self) -> bool:
+        """Whether what was freed says nothing about the limits of the disk.
+
+        Settings other than those of the plan have decided, no intent could be written, or the fleet kept something.
+        """
+        has_changed = self._allowed is not None or self.is_over
+        return has_changed or self.ledger.blocked is not None or self.deletions.was_refused
 
     @property
     def _has_ended(self) -> bool:
         """Whether no more images may be deleted in this sweep."""
+        is_held = self.ledger.blocked is not None or self.deletions.is_closed
         # guard(doubt-ends-the-sweep): A cause of suspension that appears during a sweep stops its further deletions
         # at once.
-        return self.is_over or bool(self.ledger.suspended) or self.ledger.blocked is not None
+        return self.is_over or bool(self.ledger.suspended) or is_held
 
     def _goes_on(self) -> bool:
         """Return whether the next image may be started; may be called from any thread."""
@@ -130,9 +135,9 @@ class PlanExecution:
                 break
             await self.surveyor.invalidate(self.ledger.doubtful)
             survey = await self.survey_again()
-            # The limits of one sweep apply to everything that it deletes.
+            # The limits of one sweep apply to everything that it deletes; the fleet is asked about each image.
             policy = attrs.evolve(self._policy, max_deletes=0, max_bytes=0)
-            inventory = seen_by(policy, before, survey.inventory)
+            inventory = attrs.evolve(seen_by(policy, before, survey.inventory), fleet=None)
             made = await self.planner.decide(inventory, datetime_of(self.ledger.now_ns), policy=policy)
             if made.suspended:
                 self.ledger.suspended.extend(

@@ -15,7 +15,8 @@ from hmret.disk.deletion.trash.reserve import NO_SPACE, NO_SPACE_REMEDY
 from hmret.disk.deletion.trash.wholeness import LayersGoneError
 from hmret.engine.counters import Counters
 from hmret.engine.sweep.entries import Entry, Facts, write_entries
-from hmret.model.deletion import Failed, Kept
+from hmret.model.deletion import Deletion, Failed, Kept
+from hmret.model.fleet import ReleaseOutcome
 from hmret.model.images import Key, Obstacle, Suspension
 from hmret.model.plan.plan import Plan
 from hmret.model.report import DeletedImage, SweepError, SweepReport, SweepStatus
@@ -175,6 +176,11 @@ class SweepLedger:
         # No plan shows what is wrong with a broken one, so it is reported here.
         level = logging.WARNING if kept.reason is Reason.BROKEN else None
         self.enter(Entry("kept", keys[0], {"reason": reason, **detail}, level))
+
+    def add_held_back(self, deletion: Deletion, outcome: ReleaseOutcome) -> None:
+        """Enter an image that stays because the fleet needs it, as was found right before it was to go."""
+        detail = {"detail": outcome.detail} if outcome.detail else {}
+        self.enter(Entry("kept", deletion.key, {"reason": outcome.reason, **detail}))
 
     def add_failed(self, failed: Failed) -> None:
         """Enter a deletion that failed."""

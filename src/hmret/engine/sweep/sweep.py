@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
@@ -40,6 +41,9 @@ from hmret.model.report import SweepError, SweepReport
 from hmret.model.times import SECOND, format_time, timedelta_nanoseconds
 from hmret.model.values import define
 
+if TYPE_CHECKING:
+    from hmret.engine.sweep.fleet_news import FleetNews
+
 __all__ = ["Sweep"]
 
 # Images claimed at a time, and lines of the journal written at a time.
@@ -66,6 +70,8 @@ class Sweep:
     counters: Counters
     last_users: LastUsers
     events: EventHub = attrs.field(factory=EventHub)
+    news: "FleetNews | None" = None
+    """What the fleet is told by each sweep; None: this host is in none."""
     stopped_timers: StoppedTimers | None = attrs.field(default=None, init=False)
     """The timers that a sweep has stopped because of the patterns in force; None: none."""
     _keep_at_ns: int = attrs.field(init=False)
@@ -104,8 +110,10 @@ class Sweep:
         quarantine.period_ns = max(quarantine.period_ns, timedelta_nanoseconds(config.quarantine))
         self.new_settings.set(config)
 
-    async def sweep(self, *, releases_brake: bool = False, stops_timers: bool = True) -> SweepReport:
+    async def sweep(self, *, releases_brake: bool, stops_timers: bool, asks_all: bool) -> SweepReport:
         """Carry out one sweep; one that releases the brake also deletes what the brake holds.
+
+        One that `asks_all` asks the fleet about all that it holds back, however lately it was asked.
 
         Raises:
             StopsTimersError: the patterns allow no image in the cache, so it would stop every timer, and it may not.
@@ -113,9 +121,9 @@ class Sweep:
             DataDirLockedError: `images/` has appeared, and another engine holds it.
         """
         with self.threads.bulk():
-            return await self._sweep(releases_brake=releases_brake, stops_timers=stops_timers)
+            return await self._sweep(releases_brake, stops_timers=stops_timers, asks_all=asks_all)
 
-    async def _sweep(self, *, releases_brake: bool, stops_timers: bool) -> SweepReport:
+    async def _sweep(self, releases_brake: bool, *, stops_timers: bool, asks_all: bool) -> SweepReport:
         # guard(sweep-in-the-same-folder): An engine whose data directory was moved aside must not sweep: the path now
         # leads to another cache.
         await self.deletions.check_folder()
@@ -137,7 +145,7 @@ class Sweep:
             return await surveyor.survey(moment, leases=leases, uses=(*uses, *surveyor.uses), disk=now_full)
 
         phases.begin("plan")
-        plan = await self.planner.plan_sweep(survey.inventory, moment.now)
+        plan = await self._plan(survey, moment, asks_all=asks_all)
         # guard(refuse-before-any-change): A single sweep that is refused for its patterns leaves every timer as it
         # was.
         stopped = await self._stopped_by(plan, survey, may_stop_all=stops_timers)
@@ -157,7 +165,7 @@ class Sweep:
             # quarantine.
             if not ledger.suspended:
                 execution = await self._remove(plan, survey, reading, survey_again, ledger)
-                if execution.has_changed or ledger.blocked is not None:
+                if execution.has_stopped_short:
                     # The result says nothing about the limits then.
                     pressure = None
             await surveyor.disk.note(pressure, ledger.freed_bytes, reading, self.counters.quarantined_bytes)
@@ -172,8 +180,7 @@ class Sweep:
         waits = self.deleter.has_unfinished or self.quarantine.has_going
         if ledger.deleted or self.counters.trash_bytes or waits:
             await self.look_into_trash()
-        seconds = (self.surveyor.boot_ns() - reading.boot_ns) / SECOND
-        report = await self.threads.run_alone(ledger.report, plan, seconds)
+        report = await self._report(plan, survey, reading, ledger)
         if reading.boot_ns >= self._keep_at_ns:
             self._keep_at_ns = reading.boot_ns + _KEEP_EVERY_NS
             await self._keep_known(survey, moment)
@@ -185,6 +192,21 @@ class Sweep:
         await self.deleter.forget_deleted(moment.now_ns - _DAY_NS)
         await self.surveyor.keep()
         await self.keep_users(survey)
+
+    async def _plan(self, survey: Survey, moment: Moment, *, asks_all: bool) -> Plan:
+        """Make the plan; the fleet, where there is one, is told before what is here."""
+        if self.news is not None:
+            await self.news.tell_copies(survey, self.surveyor.config)
+        return await self.planner.plan_sweep(survey.inventory, moment.now, asks_all=asks_all)
+
+    async def _report(
+        self, plan: Plan, survey: Survey, reading: ClockReading, ledger: SweepLedger
+    ) -> SweepReport:
+        """Make the report of a sweep; the fleet, where there is one, is told how this host fares."""
+        if self.news is not None:
+            await self.news.tell_sweep(plan, survey, self.surveyor.config)
+        seconds = (self.surveyor.boot_ns() - reading.boot_ns) / SECOND
+        return await self.threads.run_alone(ledger.report, plan, seconds)
 
     async def _note_users(self, plan: Plan, survey: Survey) -> None:
         """Record which sources need which image, for the journal entry when it is deleted."""

@@ -18,6 +18,8 @@ from hmret.model.images import (
     Key,
 )
 from hmret.model.plan.evaluate import PlanContext
+from hmret.model.plan.fleet.judge import FleetJudge
+from hmret.model.plan.fleet.step import FleetLimitStep, FleetStep, UnaskedStep
 from hmret.model.plan.gathering import Gathered, shifts_of
 from hmret.model.plan.plan import Plan, Protected
 from hmret.model.plan.pressure import PressureStep
@@ -221,7 +223,8 @@ def _choose(  # noqa: PLR0917 - all that a plan is made of
         cache_sizes=lambda: _cache_bytes(part.sizes for part in parts.values()),
         evictable=lambda: evictable_units(parts, inventory.contents, ripe),
     )
-    for step in _steps(policy, inventory, now, context.gaps):
+    fleet = None if inventory.fleet is None else FleetJudge(inventory.fleet, now, inventory.repositories)
+    for step in _steps(policy, inventory, now, context.gaps, fleet):
         step.apply(selection)
     chosen = selection.final_reasons()
     finals: Mapping[str, Mapping[str, Reason]] = ripe.finals
@@ -259,20 +262,32 @@ def _choose(  # noqa: PLR0917 - all that a plan is made of
         pressure=selection.pressure,
         substitutes=tuple(selection.substitutes),
         obstacles=inventory.obstacles,
+        fleet=fleet,
+        unasked=selection.unasked,
+        to_ask=selection.to_ask,
+        to_release=selection.to_release,
     )
 
 
-def _steps(policy: Policy, inventory: Inventory, now: datetime, gaps: Gaps) -> Iterator[SelectionStep]:
+def _steps(
+    policy: Policy, inventory: Inventory, now: datetime, gaps: Gaps, fleet: FleetJudge | None
+) -> Iterator[SelectionStep]:
     """List the steps that choose what goes, in order."""
     if policy.brake is not None:
         yield BrakeStep(policy.brake, inventory.brake_released_images)
     yield WindowStep(policy.window, now)
+    if fleet is not None:
+        yield FleetStep(fleet)
     if policy.disk is not None:
         usage = inventory.disk or DiskUsage(0, 0)
         yields = policy.window.yields_to_pressure
         yield PressureStep(policy.disk, usage, bool(inventory.suspensions), yields, gaps)
+        if fleet is not None:
+            yield FleetLimitStep(fleet)
     if policy.max_deletes or policy.max_bytes:
         yield QuotaStep(policy.max_deletes, policy.max_bytes)
+    if fleet is not None:
+        yield UnaskedStep(fleet)
 
 
 def _eligible(inventory: Inventory, parts: Iterable[RepositoryPlan]) -> int:

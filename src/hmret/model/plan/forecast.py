@@ -13,7 +13,7 @@ from hmret.model.times import nanoseconds_of
 from hmret.model.values import define, frozen
 from hmret.model.verdicts import ACTIONS, Action, Reason
 
-__all__ = ["DAYS", "HORIZONS", "Due", "Holding", "Outlook", "summarize"]
+__all__ = ["DAYS", "HORIZONS", "Due", "Holding", "Outlook", "count_due", "summarize"]
 
 DAYS = 31
 """UTC days of a forecast: today and thirty more, so that a timer of 30 days that starts now is on it."""
@@ -215,3 +215,15 @@ def summarize(
             for day in range(first, first + days)
         ),
     )
+
+
+def count_due(plan: Plan, span: timedelta) -> int:
+    """Count the images whose timer has run out, or will within a span from the time of a plan on."""
+    end_ns = nanoseconds_of(plan.at + span)
+    count = 0
+    for timers in plan.timers():
+        if isinstance(timers, DueTimes):
+            count += timers.until(end_ns)[0]
+        else:
+            count += sum(due_ns is not None and due_ns <= end_ns for _, _, due_ns, _ in timers)
+    return count

@@ -11,6 +11,8 @@ from hmret.model.grouping import ReferenceIndex
 from hmret.model.images import Image, Inventory, Key, Obstacle, Reference, Remembered, Repository, Suspension
 from hmret.model.plan.due_times import DueTimes, Timed
 from hmret.model.plan.evaluate import PlanContext
+from hmret.model.plan.fleet.judge import FleetJudge
+from hmret.model.plan.fleet.remarks import FleetRemarks
 from hmret.model.plan.gathering import Gathered, have_same_facts
 from hmret.model.plan.repository_plan import RIPE, RepositoryPlan
 from hmret.model.plan.selection import (
@@ -91,6 +93,14 @@ class Plan:
     """The images to delete next, in this order, if one that goes turns out not to be deletable: those beyond
     the limits of one sweep, and those that pressure on the disk would choose next.
     """
+    unasked: tuple[str, ...] = ()
+    """The digests that stay only because the fleet has not been asked yet about their other copies."""
+    to_ask: tuple[str, ...] = ()
+    """These, and the digests of which it may have changed what the fleet says."""
+    fleet: FleetJudge | None = None
+    """What the fleet says of copies; None: this host is in none."""
+    to_release: int = 0
+    """How many images that go are the last of their digest here, so that the fleet counts one copy less."""
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -118,6 +128,11 @@ class Plan:
     def choices(self) -> tuple[Choice, ...]:
         """The images that go, longest unused first."""
         return self._going
+
+    @property
+    def in_stead(self) -> Iterator[Choice]:
+        """The images to delete next, in this order, if one that goes turns out not to be deletable."""
+        return (choice for substitute in self.substitutes for choice in substitute.choices)
 
     def rows(self, choice: Choice) -> tuple[Verdict, ...]:
         """Return the verdicts on the rows of an image that goes, or that may go in place of another."""
@@ -203,7 +218,7 @@ class Plan:
         detail = self._inventory.details.get(digest)
         if detail is not None:
             verdict = attrs.evolve(verdict, detail=detail)
-        return verdict
+        return verdict if self.fleet is None else FleetRemarks(self.fleet).completed(verdict)
 
     @property
     def vm_names(self) -> Mapping[str, str]:

@@ -141,7 +141,9 @@ class PressureStep:
         # guard(recent-use-beats-pressure): Even on a full disk, an image that was used within the shortest
         # unused time stays.
         may_go = (
-            choice for choice in (*selection.evictable(), *selection.held) if choice.since_ns <= since_ns
+            choice
+            for choice in (*selection.evictable(), *selection.held)
+            if choice.since_ns <= since_ns and selection.may_go_early(choice)
         )
         return sorted(_groups_of(may_go, going), key=attrgetter("turn"))
 

@@ -166,6 +166,16 @@ class Selection:
     """The images to delete next, in this order, if one that was going cannot be deleted."""
     is_closed: bool = False
     """Whether nothing may go at this hour."""
+    may_go_early: Callable[[Choice], bool] = lambda _: True
+    """Returns whether an image may go for want of space, as far as that is known."""
+    unasked: tuple[str, ...] = ()
+    """The digests about whose other copies the fleet has to be asked before they may go."""
+    to_ask: tuple[str, ...] = ()
+    """These, and the digests of what goes or stays by what the fleet has said, which may have changed."""
+    kept_early: set[str] = attrs.field(factory=set)
+    """The digests that the disk's limits cannot take because of what the fleet has said."""
+    to_release: int = 0
+    """How many of the images that go are the last of their digest here, so that the fleet has to be told."""
     braking: Braking | None = None
     pressure: Pressure | None = None
 
@@ -173,6 +183,24 @@ class Selection:
         """Hold back everything that was going."""
         self.held.update(dict.fromkeys(self.going, reason))
         self.going = []
+
+    def hold(self, reasons: Mapping[Choice, Reason]) -> None:
+        """Hold back some of what was going; what went for want of space becomes what it was before."""
+        if not reasons:
+            return
+        self.going = [choice for choice in self.going if choice not in reasons]
+        for choice, reason in reasons.items():
+            if choice not in self.pressed:
+                self.held[choice] = reason
+            elif (earlier := self.pressed.pop(choice)) is not None:
+                self.held[choice] = earlier
+        self.project()
+
+    def project(self) -> None:
+        """Have the pressure on the disk say what the images that go will free."""
+        if self.pressure is not None:
+            projected = BytesFreed.by(self.going).total_bytes
+            self.pressure = attrs.evolve(self.pressure, projected_bytes=projected)
 
     def press(self, choices: Iterable[Choice]) -> None:
         """Add images that go for want of space."""
@@ -256,9 +284,7 @@ class QuotaStep:
         if not rest:
             return
         selection.put_off(rest)
-        if selection.pressure is not None:
-            projected = BytesFreed.by(selection.going).total_bytes
-            selection.pressure = attrs.evolve(selection.pressure, projected_bytes=projected)
+        selection.project()
 
     def _fitting(self, choices: list[Choice]) -> int:
         """Return how many of the images, from the first on, fit into one sweep."""

@@ -1,0 +1,52 @@
+"""What the fleet is asked while a plan is made: about what would go, until nothing unasked goes."""
+
+from itertools import islice
+
+import attrs
+
+from hmret.model.fleet import FleetLink, FleetState, FleetView
+from hmret.model.plan.plan import Plan
+from hmret.model.values import define
+
+__all__ = ["FURTHER", "FleetQuestions"]
+
+FURTHER = 32
+"""How many of the images that could be deleted in place of others are looked at in the first round."""
+
+
+@define(eq=False)
+class FleetQuestions:
+    """The questions for one plan; each is asked once, so that a fleet that does not answer ends them."""
+
+    link: FleetLink
+    asks_all: bool = attrs.field(kw_only=True)
+    """Whether what was held back is asked about, however lately it was."""
+    _asked: set[str] = attrs.field(factory=set, init=False)
+    _further: int = attrs.field(default=0, init=False)
+    _has_begun: bool = attrs.field(default=False, init=False)
+
+    def view(self) -> FleetView:
+        """Return what is known now."""
+        return self.link.view()
+
+    async def ask(self, made: Plan) -> bool:
+        """Ask what a plan depends on; returns whether more is known than it was made with."""
+        is_first, self._has_begun = not self._has_begun, True
+        if is_first and self.link.state is FleetState.JOINING and (made.expired or made.pressure is not None):
+            # A question waits until this host has joined, or for a while.
+            await self.link.ask(())
+            self._has_begun = self.link.state is FleetState.JOINING
+            return True
+        wanted = made.to_ask if is_first else made.unasked
+        new = [digest for digest in wanted if digest not in self._asked]
+        if not new:
+            return False
+        if not is_first:
+            # Each round asks about twice as many of those that may come next, in case the fleet keeps many.
+            self._further = max(2 * self._further, FURTHER)
+            known = self.link.view().facts
+            further = (choice.digest for choice in islice(made.in_stead, self._further))
+            new += [one for one in further if one not in known and one not in self._asked]
+        self._asked.update(new)
+        await self.link.ask(list(dict.fromkeys(new)), asks_all=self.asks_all)
+        return made.fleet is None or self.link.view() != made.fleet.view

@@ -1,0 +1,91 @@
+"""The steps of a plan in which a fleet keeps copies.
+
+They only ever hold images back. A fleet has a say in those after whose deletion no whole image of their digest is
+left in this data directory.
+"""
+
+from hmret.model.plan.fleet.judge import FleetJudge, last_units
+from hmret.model.plan.selection import Choice, Selection
+from hmret.model.values import frozen
+from hmret.model.verdicts import Reason
+
+__all__ = ["FleetLimitStep", "FleetStep", "UnaskedStep"]
+
+_BY_FACTS = frozenset((Reason.LAST_COPY, Reason.USED_IN_FLEET))
+"""The reasons that follow from what others have, which may change at any time."""
+
+
+@frozen(eq=False)
+class FleetStep:
+    """Holds back what has expired and what the fleet keeps, as far as that is known.
+
+    What the limits of the disk would take afterwards is limited to what the fleet does not keep, so that they take
+    other images in its place.
+    """
+
+    judge: FleetJudge
+
+    def apply(self, selection: Selection) -> None:
+        judge = self.judge
+        selection.hold(
+            {
+                choice: reason
+                for choice in last_units(selection.going, judge.standing if selection.going else {})
+                if (reason := judge.first_reason(choice.digest)) is not None
+            }
+        )
+        going = {choice.digest for choice in selection.going}
+
+        def may_go_early(choice: Choice) -> bool:
+            digest = choice.digest
+            # Of several with this digest another may be the last; then the next step decides.
+            if digest not in going and judge.standing.get(digest, 1) > 1:
+                return True
+            reason = judge.first_reason(digest, for_space=True)
+            if reason in _BY_FACTS:
+                selection.kept_early.add(digest)
+            return reason is None
+
+        selection.may_go_early = may_go_early
+
+
+@frozen(eq=False)
+class FleetLimitStep:
+    """Holds back what the limits of the disk took and the fleet keeps: with those, a digest may go altogether."""
+
+    judge: FleetJudge
+
+    def apply(self, selection: Selection) -> None:
+        if not selection.pressed:
+            return
+        # guard(fleet-last-for-space-stays): Of two images with one digest the disk may take both; then the last of
+        # them is a copy of the fleet.
+        selection.hold(
+            {
+                choice: reason
+                for choice in last_units(selection.going, self.judge.standing)
+                if (reason := self.judge.first_reason(choice.digest, for_space=choice in selection.pressed))
+            }
+        )
+
+
+@frozen(eq=False)
+class UnaskedStep:
+    """Holds back what would go and is not known to be kept by nobody: the fleet has to be asked first."""
+
+    judge: FleetJudge
+
+    def apply(self, selection: Selection) -> None:
+        judge = self.judge
+        kept = {choice.digest for choice, reason in selection.held.items() if reason in _BY_FACTS}
+        selection.to_ask = tuple(sorted(kept | selection.kept_early))
+        if not selection.going:
+            return
+        last = list(last_units(selection.going, judge.standing))
+        asked = [one for one in last if judge.depends_on_facts(for_space=one in selection.pressed)]
+        unasked = [choice for choice in asked if choice.digest not in judge.view.facts]
+        # guard(fleet-asks-before-deleting): What etcd has not been asked about may be the last copy, so it stays.
+        selection.hold(dict.fromkeys(unasked, Reason.FLEET_UNREACHABLE))
+        selection.unasked = tuple(choice.digest for choice in unasked)
+        selection.to_ask += tuple(choice.digest for choice in asked)
+        selection.to_release = len(last) - len(unasked)
