@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 
 from hmret.engine.opening import open_engine
@@ -690,3 +691,18 @@ async def test_a_reload_in_a_sweep_keeps_to_the_fleet(
     assert [key for key in keys if has_image(filesystem, key)] == [keys[11]]
     assert set(fleet.released) == {key[1] for key in keys[:11]}
     assert fleet.registered.keys() == {keys[11][1]}
+
+
+async def test_a_sweep_that_somebody_asked_for_looks_whether_the_fleet_is_still_paused(
+    filesystem: MemoryFilesystem, platform: Platform, fleet: FakeFleet
+) -> None:
+    key = make_due(filesystem)
+    fleet.pause()
+    async with engine(filesystem, platform, fleet) as retention:
+        assert (await retention.sweep()).deleted_images == 0
+        told = len(fleet.told("ask"))
+        assert (frozenset(), True) in fleet.told("ask")
+        fleet.settings = attrs.evolve(fleet.settings, paused=None)
+        assert (await retention.sweep()).deleted_images == 1
+        assert len(fleet.told("ask")) > told
+    assert not has_image(filesystem, key)

@@ -6,6 +6,7 @@ __all__ = ["KEEPER_MUTATIONS"]
 
 JOINING = ("tests/actors/fleet/test_joining.py",)
 RELEASING = ("tests/actors/fleet/test_releasing.py",)
+SWEEPS = ("tests/engine/test_fleet_sweeps.py",)
 TOKENS = ("tests/actors/fleet/test_tokens.py",)
 USES = ("tests/actors/fleet/test_uses.py",)
 
@@ -47,6 +48,7 @@ KEEPER_MUTATIONS: tuple[Mutation, ...] = (
         Swap(" or token.policy != self.policy", ""),
         TOKENS,
     ),
+    edit("release under a policy that is not told", "fleet-knows-the-policy-first", DROP, SWEEPS),
     edit(
         "tell uses of the future",
         "no-use-in-the-future",

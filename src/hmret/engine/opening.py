@@ -183,8 +183,13 @@ async def open_engine(
             if scheduled:
                 schedule.begin()
             mailboxes: dict[str, HasMailbox] = {"sweeps": schedule, **actors.mailboxes}
+            host_fleet = None
+            if link is not None:
+                from hmret.engine.fleet.host_fleet import host_fleet_of  # noqa: PLC0415 - without a fleet it is not imported
+
+                host_fleet = host_fleet_of(link)
             try:
-                yield Retention(inspection, sweeps, watchers.states, schedule, mailboxes)
+                yield Retention(inspection, sweeps, watchers.states, schedule, mailboxes, host_fleet)
             finally:
                 sweeps.events.end()
                 actors.deleter.stop_early()

@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 
 import attrs
 
 from hmret.actors.journal_keeper import JournalKeeper
 from hmret.actors.locks import Locks
 from hmret.actors.own_loop import OwnLoop
-from hmret.actors.scanner import Scanner
 from hmret.actors.state_keeper import StateKeeper
 from hmret.actors.threads import Threads
 from hmret.disk.kernel.clock import Clock
@@ -36,6 +36,9 @@ from hmret.model.times import SECOND, nanoseconds_of
 from hmret.model.values import define
 from hmret.model.verdicts import Verdict
 
+if TYPE_CHECKING:
+    from hmret.engine.fleet.host_fleet import HostFleet
+
 __all__ = ["Retention"]
 
 
@@ -53,9 +56,10 @@ class Retention:
     _states: StateKeeper
     _schedule: Schedule
     _mailboxes: Mapping[str, HasMailbox]
+    fleet: "HostFleet | None" = None
+    """The fleet that this host is part of; None: it is in none."""
     _loop: OwnLoop = attrs.field(factory=OwnLoop, init=False)
     _surveyor: Surveyor = attrs.field(init=False)
-    _scanner: Scanner = attrs.field(init=False)
     _locks: Locks = attrs.field(init=False)
     _leases: Leases = attrs.field(init=False)
     _clock: Clock = attrs.field(init=False)
@@ -72,14 +76,13 @@ class Retention:
     """What displays of the engine show besides: the past, and the disk."""
 
     def __attrs_post_init__(self) -> None:
-        surveyor, sweeps = self._inspection.surveyor, self._sweeps
-        self._surveyor = surveyor
-        self._scanner, self._locks, self._leases = surveyor.scanner, surveyor.locks, surveyor.leases
-        self._clock, self._threads, self._quarantine = surveyor.clock, surveyor.threads, sweeps.quarantine
+        sweeps = self._sweeps
+        self._surveyor = surveyor = self._inspection.surveyor
+        self._locks, self._leases = surveyor.locks, surveyor.leases
+        self._clock, self._opened_boot_ns = surveyor.clock, surveyor.clock.read().boot_ns
+        self._threads, self._quarantine = surveyor.threads, sweeps.quarantine
         self._journal, self.event_hub, self.counters = sweeps.journal, sweeps.events, sweeps.counters
-        self._opened_boot_ns = self._clock.read().boot_ns
-        actors = self._locks, self._scanner, self._states, self._threads, self._clock
-        self._uses = Uses(*actors, surveyor.uses, self._journal, self.event_hub, surveyor.tell_use)
+        self._uses = Uses.of(surveyor, self._states, self._journal, self.event_hub)
         self.overview = Overview(self._inspection, self._journal, self.event_hub, self.counters)
 
     async def mark_used(self, image: str, digest: str | None = None) -> MarkedUsed:
@@ -97,7 +100,7 @@ class Retention:
         self._loop.require()
         named = named_image(image, digest)
         with self.counters.mark_used.timing(), self._threads.urgent():
-            guess = None if named.tag is None else self._scanner.guess(named.repository, named.tag)
+            guess = None if named.tag is None else self._uses.scanner.guess(named.repository, named.tag)
             used = None if guess is None else await self._uses.use(named, (named.repository, guess), image)
             while used is None:
                 used = await self._uses.use(named, await self._inspection.resolve(named, image), image)
@@ -279,8 +282,7 @@ class Retention:
         the next image on, so it deletes nothing more that they would keep. The rest applies from the next
         sweep on.
 
-        What is fixed when an engine is opened does not change: `data_dir` and `fleet` here, and the sockets,
-        which belong to the code that opened them.
+        What is fixed when an engine is opened does not change: `data_dir`, `fleet`, and its owner's sockets.
 
         Raises:
             ConfigError: `data_dir` or `fleet` differs.

@@ -1,6 +1,7 @@
 """Marking images used: checks that an image is present, whole and ready, and restarts its window."""
 
 from collections.abc import Callable
+from typing import Self
 
 import anyio
 
@@ -11,6 +12,7 @@ from hmret.actors.state_keeper import StateKeeper
 from hmret.actors.threads import Threads
 from hmret.disk.kernel.clock import Clock
 from hmret.engine.events import EventHub
+from hmret.engine.surveyor import Surveyor
 from hmret.engine.sweep.entries import Entry, write_entries
 from hmret.engine.sweep.recent_uses import RecentUses
 from hmret.model.errors import ImageNotFoundError
@@ -40,6 +42,21 @@ class Uses:
     events: EventHub
     tell_use: Callable[[str], None]
     """Tells the fleet, where there is one, that an image was used; never waits."""
+
+    @classmethod
+    def of(cls, surveyor: Surveyor, states: StateKeeper, journal: JournalKeeper, events: EventHub) -> Self:
+        """Make those of an engine."""
+        return cls(
+            surveyor.locks,
+            surveyor.scanner,
+            states,
+            surveyor.threads,
+            surveyor.clock,
+            surveyor.uses,
+            journal,
+            events,
+            surveyor.tell_use,
+        )
 
     async def confirm(self, named: ImageReference, key: Key, text: str) -> None:
         """Confirm the image of a lease that is being granted.

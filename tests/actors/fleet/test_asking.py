@@ -126,6 +126,16 @@ async def test_the_first_question_waits_until_the_host_has_joined(fleet: Fleet) 
         assert host.keeper.view().facts == {A: CopyFacts(counted_elsewhere=0, newest_registered=START)}
 
 
+async def test_a_question_about_nothing_reads_the_settings(fleet: Fleet) -> None:
+    async with fleet.host("a").running() as host:
+        await host.join(A)
+        fleet.set_settings(min_copies=7)
+        await host.keeper.ask([])
+        settings = host.keeper.view().settings
+        assert settings is not None
+        assert settings.min_copies == 7
+
+
 async def test_a_question_does_not_wait_for_ever(fleet: Fleet) -> None:
     async with fleet.host("a").running() as host:
         begin = anyio.current_time()

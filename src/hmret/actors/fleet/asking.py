@@ -101,10 +101,13 @@ class Asking:
         await self._membership.wait_joined(_PATIENCE_SECONDS)
         session = self._membership.joined
         wanted = list(digests) if asks_all else list(self._facts.due(digests))
-        if session is None or not wanted:
+        if session is None or (digests and not wanted):
             return
         hosts: FleetRead | None = None
         try:
+            if not wanted:
+                await self._membership.read(session, ())
+                return
             for start in range(0, len(wanted), MOST_DIGESTS):
                 batch = wanted[start : start + MOST_DIGESTS]
                 read, copies = await self._membership.read(session, batch, hosts=hosts)

@@ -1,15 +1,18 @@
 """What an embedder, the control API and the page have of the fleet that an engine is part of."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+
+import attrs
 
 from hmret.actors.fleet.keeper import FleetKeeper
+from hmret.actors.own_loop import OwnLoop
 from hmret.fleet.operating import FleetOperator
 from hmret.fleet.overview import FleetStatus, HeldCopy, LocalStatus
-from hmret.model.fleet import FleetState
+from hmret.model.fleet import FleetLink, FleetState
 from hmret.model.times import datetime_of
 from hmret.model.values import frozen
 
-__all__ = ["HostFleet"]
+__all__ = ["HostFleet", "host_fleet_of"]
 
 
 @frozen(eq=False)
@@ -17,7 +20,7 @@ class HostFleet:
     """The fleet that this host is part of: `Retention.fleet`."""
 
     _keeper: FleetKeeper
-    _require_own_loop: Callable[[], None]
+    _loop: OwnLoop = attrs.field(factory=OwnLoop, init=False)
 
     @property
     def state(self) -> FleetState:
@@ -36,7 +39,7 @@ class HostFleet:
             FleetError: there is no such fleet, or its settings are not readable.
             StoreError: etcd does not answer.
         """
-        self._require_own_loop()
+        self._loop.require()
         found = await self.operator.holdings(digest, self._keeper.terms.rules.min_copies)
         return found.holders
 
@@ -47,7 +50,7 @@ class HostFleet:
             FleetError: there is no such fleet, or its settings are not readable.
             StoreError: etcd does not answer.
         """
-        self._require_own_loop()
+        self._loop.require()
         return await self.operator.status()
 
     @property
@@ -83,3 +86,8 @@ class HostFleet:
     def counts(self) -> bool:
         """Whether they count."""
         return self._keeper.state is FleetState.JOINED
+
+
+def host_fleet_of(link: FleetLink) -> HostFleet | None:
+    """Return what an embedder has of a fleet that is on etcd."""
+    return HostFleet(link) if isinstance(link, FleetKeeper) else None

@@ -33,6 +33,8 @@ class FleetNews:
 
     async def tell_copies(self, survey: Survey, config: RetentionConfig) -> None:
         """Tell which copies are here, as the survey found them, and by which policy they may go."""
+        # guard(fleet-knows-the-policy-first): Under new settings nothing may be released by a token that was taken
+        # under other ones.
         self.link.use_policy(policy_fingerprint(config))
         copies = await self.threads.run_alone(_whole_copies, survey.scan.repositories.values())
         self._copies, self._bytes = len(copies), sum(copy.disk_bytes for copy in copies)

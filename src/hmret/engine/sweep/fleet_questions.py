@@ -7,6 +7,7 @@ import attrs
 from hmret.model.fleet import FleetLink, FleetState, FleetView
 from hmret.model.plan.plan import Plan
 from hmret.model.values import define
+from hmret.model.verdicts import Reason
 
 __all__ = ["FURTHER", "FleetQuestions"]
 
@@ -37,6 +38,11 @@ class FleetQuestions:
             await self.link.ask(())
             self._has_begun = self.link.state is FleetState.JOINING
             return True
+        if is_first and self.asks_all and made.reasons[Reason.FLEET_PAUSED]:
+            # Somebody may have resumed since the settings were last read.
+            await self.link.ask((), asks_all=True)
+            self._has_begun = _is_paused(self.link.view())
+            return True
         wanted = made.to_ask if is_first else made.unasked
         new = [digest for digest in wanted if digest not in self._asked]
         if not new:
@@ -50,3 +56,7 @@ class FleetQuestions:
         self._asked.update(new)
         await self.link.ask(list(dict.fromkeys(new)), asks_all=self.asks_all)
         return made.fleet is None or self.link.view() != made.fleet.view
+
+
+def _is_paused(view: FleetView) -> bool:
+    return view.settings is not None and view.settings.paused is not None
