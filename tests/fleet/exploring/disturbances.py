@@ -82,7 +82,8 @@ def _disturb_place(
                 f"{name}: its record becomes unreadable",
                 with_place(_spent(world, "lost_records"), number, unread),
             )
-        if _may(world, "lost_ids") and place.cache:
+        # Before that a lease may count its copies under both ids: an operator is told to wait.
+        if _may(world, "lost_ids") and place.cache and not _is_live(world, number):
             unread = place._replace(cache=0, record=None)
             yield Step(f"{name}: loses its cache id", with_place(_spent(world, "lost_ids"), number, unread))
     elif _may(world, "kills"):
@@ -120,6 +121,10 @@ def _disturb_place(
 def _still(place: Place) -> Place:
     """Return a place as a killed engine leaves it: what is not whole is of no use to anybody."""
     return place._replace(mind=None, staged=(False,) * len(place.staged))
+
+
+def _is_live(world: World, number: int) -> bool:
+    return any(key.split("/")[1:2] == ["l"] and owner_of(lease) == number for key, (_, lease) in world.store)
 
 
 def _end(world: World, lease: int) -> Iterator[Step]:

@@ -17,7 +17,7 @@ from fleet.exploring.moves import (
 )
 from fleet.exploring.shipped import key_of
 from fleet.exploring.storing import change
-from fleet.exploring.worlds import Record, World
+from fleet.exploring.worlds import Record, Sent, Value, World
 from hmret.fleet.reading import JoinStep
 
 __all__ = ["end_former", "go_live", "join", "joined", "note_mark", "read", "reconcile", "renew", "started"]
@@ -51,17 +51,14 @@ def read(here: Here) -> Iterator[Step]:
         age = "current"
     match shipped.judge_found(mark_age(here.record, session), age, has_done):
         case JoinStep.JOIN:
-            sent = shipped.join_session(
-                here.number,
-                generation,
-                here.holder,
-                new_mark(here.world, here.number),
-                session is not None,
-                mark is not None,
-            )
+            sent = _join_after(here, generation, session, mark)
             yield Step("finds its record right", here.about_to("note_mark", sent))
         case JoinStep.REGISTER_ALL:
-            yield Step("was forgotten: begins an empty record", _emptied(here, generation))
+            is_emptied = "forgets_what_it_was_forgotten_with" in here.program.mutants
+            doubted = tuple("?" if each and not is_emptied else "" for each in here.record.digests)
+            doubting = here._replace(place=place._replace(record=here.record._replace(digests=doubted)))
+            sent = _join_after(here, generation, session, mark)
+            yield Step("was forgotten: doubts its record", doubting.about_to("note_mark", sent))
         case JoinStep.NEW_HOLDER:
             yield from _become_another(here, generation)
         case JoinStep.ROLLED_BACK:
@@ -69,6 +66,13 @@ def read(here: Here) -> Iterator[Step]:
             yield Step("tells that the store was put back", change(here.world, [(key, "")]))
         case JoinStep.DUPLICATE:
             return
+
+
+def _join_after(here: Here, generation: str, session: Value | None, mark: Value | None) -> Sent:
+    made = new_mark(here.world, here.number)
+    return shipped.join_session(
+        here.number, generation, here.holder, made, session is not None, mark is not None
+    )
 
 
 def _become_another(here: Here, generation: str) -> Iterator[Step]:

@@ -32,6 +32,7 @@ MUTANTS = {
     "registers_what_is_doomed": "a copy that was released is registered again while its deletion is under way",
     "counts_what_is_staged": "an image is registered before it is whole",
     "each_is_not_the_last": "of several units of a digest that go, none is taken for the last",
+    "forgets_what_it_was_forgotten_with": "a host that was forgotten believes that nothing of it is registered",
     "outdated_mark_is_fine": "a mark older than the last one that is done is taken for a current one",
 }
 """What is wrong, by name."""

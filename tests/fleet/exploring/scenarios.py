@@ -57,6 +57,10 @@ SMALL: Mapping[str, Setup] = {
     "a drain": _joined({"drains": 1}),
     "a use elsewhere": _joined({"uses": 1}, Program(Terms(1, 2), _FIRST)),
     "a host is forgotten": _joined({"forgets": 1}, is_complete=False),
+    "a host is forgotten in part, and somebody else deletes": Setup(
+        ((1,),), {"forgets": 1, "losses": 1}, _ONE_RELEASES, joined=_FIRST, is_complete=False
+    ),
+    "a cache id is lost after its session": _joined({"lost_ids": 1, "kills": 1}, _ONE_RELEASES),
     "tokens of two hosts": Setup(
         ((1, 1), (1, 1), (1, 1)),
         {"token_ends": 1},
@@ -136,6 +140,11 @@ DEATHS: Mapping[str, tuple[str, str, int]] = {
     "token_taken_twice": ("tokens of two hosts", "F7", 10),
     "rolled_back_not_compared": ("etcd is put back and not reset", "an older store", 12),
     "outdated_mark_is_fine": ("etcd is put back and not reset", "an older store", 10),
+    "forgets_what_it_was_forgotten_with": (
+        "a host is forgotten in part, and somebody else deletes",
+        "F2",
+        10,
+    ),
     "no_e": ("a directory is copied", "F2", 12),
     "mark_for_each_session": ("a directory is put back from a backup", "F2", 14),
     "join_does_not_compare_mark": ("a directory is copied", "F2", 12),
