@@ -170,6 +170,7 @@ class FieldHost:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(keeper.run)
+                keeper.use_policy(_POLICY)
                 await keeper.tell_summary(
                     FleetSummary(copies=1000, disk_bytes=0, due=0, due_24h=0, policy=_POLICY, last_sweep=None)
                 )
