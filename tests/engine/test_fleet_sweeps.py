@@ -10,18 +10,22 @@ from typing import Any
 import anyio
 import attrs
 import pytest
+from trio.testing import MockClock
 
 from hmret.engine.opening import open_engine
 from hmret.engine.opening_inspection import open_inspection
 from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
+from hmret.engine.sweep.fleet_questions import FleetQuestions
 from hmret.model.errors import ImageNotFoundError
 from hmret.model.fleet import FleetState
 from hmret.model.images import Key
+from hmret.model.plan.decide import plan as make_plan
 from hmret.model.policy.fleet import FleetConfig
 from hmret.model.report import SweepReport, SweepStatus
 from hmret.model.verdicts import Reason
 from hmret.settings.policy_document import policy_fingerprint
+from model.inventories import make_image as inventory_image, make_inventory, make_policy, make_repository
 from support.builders import (
     DATA,
     START,
@@ -193,6 +197,27 @@ async def test_what_is_not_answered_stays_and_is_asked_once_in_a_sweep(
     assert asked == [(frozenset({A}), True)]
     assert verdict.reason is Reason.FLEET_UNREACHABLE
     assert has_image(filesystem, key)
+
+
+@pytest.mark.parametrize(
+    "anyio_backend", [pytest.param(("trio", {"clock": MockClock(autojump_threshold=0)}), id="virtual time")]
+)
+@pytest.mark.parametrize("state", [FleetState.JOINED, FleetState.JOINING])
+async def test_a_fleet_that_never_answers_holds_up_no_plan_for_ever(
+    fleet: FakeFleet, state: FleetState
+) -> None:
+    fleet.hangs, fleet.state = True, state
+    inventory = attrs.evolve(make_inventory(make_repository(inventory_image(A))), fleet=fleet.view())
+    made = make_plan(inventory, make_policy(), START)
+    asking = FleetQuestions(fleet, asks_all=False, seconds=10)
+    begin = anyio.current_time()
+
+    while await asking.ask(made):
+        pass
+
+    assert made.deletions == ()
+    assert anyio.current_time() - begin == 10
+    assert len(fleet.told("ask")) == 1
 
 
 async def test_only_what_a_sweep_would_delete_is_asked_about(

@@ -38,6 +38,8 @@ class FakeFleet:
     last_used: dict[str, datetime] = attrs.field(factory=dict)
     tokens: int = 1
     """How many tokens are left to take."""
+    hangs: bool = False
+    """Whether questions are never answered, nor refused."""
     answers: bool = True
     """Whether questions are answered."""
     registered: dict[str, int] = attrs.field(factory=dict)
@@ -96,6 +98,8 @@ class FakeFleet:
     async def ask(self, digests: Collection[str], *, asks_all: bool = False) -> None:
         await anyio.lowlevel.checkpoint()
         self.events.append(("ask", (frozenset(digests), asks_all)))
+        if self.hangs:
+            await anyio.sleep_forever()
         if self.state is FleetState.JOINING and self.joins_when_asked:
             self.state = FleetState.JOINED
         if self.answers and self.state in (FleetState.JOINED, FleetState.STOPPED):

@@ -22,6 +22,9 @@ from hmret.model.verdicts import Reason
 
 __all__ = ["Planner"]
 
+_PATIENCE = 60.0
+"""For how many seconds a sweep asks the fleet."""
+
 
 @define(eq=False)
 class Planner:
@@ -44,27 +47,39 @@ class Planner:
 
         `asks_all`: whether the fleet is asked about everything that it holds back, however lately it was.
         """
-        made = await self.decide(inventory, now, asks_all=asks_all)
+        made = await self.decide(inventory, now, asks_all=asks_all, patience=_PATIENCE)
         fleet = self.fleet
         if fleet is not None and made.fleet is not None:
             # None was free the last time; whether one is, only taking it tells.
             wants_token = made.reasons[Reason.FLEET_BRAKE] or made.pressure is not None
             if made.fleet.view.token_free is False and wants_token and await fleet.take_token(1):
-                made = await self.decide(attrs.evolve(inventory, fleet=fleet.view()), now)
+                inventory = attrs.evolve(inventory, fleet=fleet.view())
+                made = await self.decide(inventory, now, patience=_PATIENCE)
             if made.to_release and not await fleet.take_token(made.to_release):
                 made = await self.decide(attrs.evolve(inventory, fleet=fleet.view()), now)
         self.last_plan = made
         return made
 
     async def decide(
-        self, inventory: Inventory, now: datetime, policy: Policy | None = None, *, asks_all: bool = False
+        self,
+        inventory: Inventory,
+        now: datetime,
+        policy: Policy | None = None,
+        *,
+        asks_all: bool = False,
+        patience: float = _PATIENCE / 6,
     ) -> Plan:
         """Make the plan, in a thread: with 100,000 images it takes too long for an event loop.
 
         The images to be deleted have been checked for obstacles, so that the plan promises no deletion that
         would be refused. The fleet has been asked about them, and about those that it holds back.
 
-        `policy`: a policy other than the one in force; `asks_all`: as `plan_sweep` has it.
+        Args:
+            inventory: what is here.
+            now: the time of the plan.
+            policy: a policy other than the one in force.
+            asks_all: as `plan_sweep` has it.
+            patience: for how many seconds the fleet may be asked; what it has not answered by then stays.
         """
         previous = None if policy is not None else self.last_plan
         policy = policy or self.policy
@@ -72,7 +87,7 @@ class Planner:
         further = 0
         asking = None
         if self.fleet is not None and inventory.fleet is not None:
-            asking = FleetQuestions(self.fleet, asks_all=asks_all)
+            asking = FleetQuestions(self.fleet, asks_all=asks_all, seconds=patience)
         while True:
             made = await self.threads.run_alone(plan, inventory, policy, now, previous, self.threads.pause)
             if asking is not None and await asking.ask(made):
