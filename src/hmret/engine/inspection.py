@@ -92,8 +92,7 @@ class Inspection:
             if found is None:
                 raise
             key = found
-        if self.planner.fleet is not None:
-            await self.planner.fleet.ask((key[1],), asks_all=True)
+        await self.planner.ask_about(key[1])
         made = await self.plan()
         verdict = made.verdict(*key)
         if verdict is None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from itertools import islice
 
+import anyio
 import attrs
 
 from hmret.actors.scanner import Scanner
@@ -114,6 +115,12 @@ class Planner:
             previous = made
             # Each round checks twice as many, in case there are many.
             further = max(2 * further, FURTHER)
+
+    async def ask_about(self, digest: str) -> None:
+        """Ask the fleet, where there is one, about the copies of one image, however lately it was asked."""
+        if self.fleet is not None:
+            with anyio.move_on_after(_PATIENCE / 6):
+                await self.fleet.ask((digest,), asks_all=True)
 
     async def confirm_newest(
         self, made: Plan, deletions: Sequence[Deletion]

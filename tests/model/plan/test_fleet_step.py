@@ -437,10 +437,14 @@ def test_what_is_held_back_at_its_hour_too_is_what_it_was_before() -> None:
 
 def test_of_two_that_the_disk_would_take_the_last_is_the_fleets() -> None:
     states = {(BASE, A): NOW_NS - 9 * HOUR, (TOOL, A): NOW_NS - 8 * HOUR}
-    inventory = twice(view({A: KEPT}), states=states, disk=DiskUsage(100_000, 0))
-    found = press(inventory)
-
-    assert [one.repository for one in found.deletions] == [BASE]
+    all_of_it = DiskLimits(high_watermark=0.5, low_watermark=0.0)
+    for facts, gone in ((KEPT, [BASE]), (SPARE, [BASE, TOOL])):
+        inventory = twice(view({A: facts}), states=states, disk=DiskUsage(8192, 1))
+        found = plan(inventory, make_policy(disk=all_of_it), NOW)
+        assert [one.repository for one in found.deletions] == gone
+        assert found.to_release == len(gone) - 1
+    inventory = twice(view({A: KEPT}), states=states, disk=DiskUsage(8192, 1))
+    found = plan(inventory, make_policy(disk=all_of_it), NOW)
     assert verdict_of(found, A, TOOL).reason is Reason.RETENTION_WINDOW
 
 

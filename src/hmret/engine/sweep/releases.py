@@ -74,7 +74,7 @@ class Releases:
         self._released.update((digest, one) for digest, one in wanted.items() if digest not in held)
         if held:
             self.has_refused = True
-            self.is_closed = any(one.reason in _FOR_ALL for one in held.values())
+            self.is_closed |= any(one.reason in _FOR_ALL for one in held.values())
         going: list[Deletion] = []
         last_keys = {deletion.key for deletion in last}
         for deletion in batch:
@@ -103,27 +103,28 @@ class Releases:
 
     async def settle(self, gone: Collection[Key], left: Iterable[Deletion]) -> None:
         """Give back what was released and is still here, but for what is `left` to be deleted later in this sweep."""
-        back: set[str] = set()
-        for digest in [digest for digest, one in self._released.items() if one.key in gone]:
-            del self._released[digest]
-            # Of several with this digest one that was to go before it has stayed.
-            scan = self._scan
-            if (
-                digest in self._standing
-                and scan is not None
-                and await self._stands_beside(digest, scan, gone)
-            ):
-                back.add(digest)
         waiting = {deletion.digest for deletion in left}
-        for digest in [digest for digest in self._released if digest not in waiting]:
-            deletion = self._released.pop(digest)
-            # What is not here any more went without hmret, or waits in the trash for the next recovery.
-            if await self._stands(deletion.key, is_content=deletion.is_content):
-                back.add(digest)
+        settled = {
+            digest: deletion
+            for digest, deletion in self._released.items()
+            if deletion.key in gone or digest not in waiting
+        }
+        back = {digest for digest, deletion in settled.items() if await self._is_here(deletion, gone)}
         # guard(fleet-gives-back-what-stays): A copy that stays and does not count would make others keep theirs for
         # its sake.
         if back:
             await self.link.give_back(back)
+        for digest in settled:
+            del self._released[digest]
+
+    async def _is_here(self, deletion: Deletion, gone: Collection[Key]) -> bool:
+        """Return whether the digest of an image that was to go is still here whole."""
+        if deletion.key not in gone:
+            # What is not here any more went without hmret, or waits in the trash for the next recovery.
+            return await self._stands(deletion.key, is_content=deletion.is_content)
+        # Of several with this digest one that was to go before it may have stayed.
+        scan = self._scan if deletion.digest in self._standing else None
+        return scan is not None and await self._stands_beside(deletion.digest, scan, gone)
 
     async def end(self, gone: Collection[Key]) -> None:
         """Give back whatever was released and is still here; where the engine stops, the next join finds it."""
