@@ -168,7 +168,7 @@ async def test_a_host_that_is_joining_is_waited_for(
     report = await sweep_once(filesystem, platform, fleet)
 
     assert report.deleted_images == 1
-    assert fleet.told("ask")[0] == (frozenset(), False)
+    assert fleet.told("ask")[0] == (frozenset(), True)
     assert not has_image(filesystem, key)
 
 
