@@ -100,7 +100,7 @@ class Retention:
         self._loop.require()
         named = named_image(image, digest)
         with self.counters.mark_used.timing(), self._threads.urgent():
-            guess = None if named.tag is None else self._uses.scanner.guess(named.repository, named.tag)
+            guess = self._uses.guess(named)
             used = None if guess is None else await self._uses.use(named, (named.repository, guess), image)
             while used is None:
                 used = await self._uses.use(named, await self._inspection.resolve(named, image), image)

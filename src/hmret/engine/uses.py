@@ -58,6 +58,10 @@ class Uses:
             surveyor.tell_use,
         )
 
+    def guess(self, named: ImageReference) -> str | None:
+        """Return what a tag pointed to when it was last seen; None: the reference has no tag, or it is not known."""
+        return None if named.tag is None else self.scanner.guess(named.repository, named.tag)
+
     async def confirm(self, named: ImageReference, key: Key, text: str) -> None:
         """Confirm the image of a lease that is being granted.
 

@@ -77,6 +77,7 @@ async def test_nothing_counts_before_a_survey_has_said_what_is_here(fleet: Fleet
         await until(lambda: host.keeper.holder is not None)
         await anyio.sleep(10 * TTL)
         assert host.keeper.state is FleetState.JOINING
+        assert host.keeper.detail == "waits for a sweep, which says what is here"
         assert fleet.has(KEYS.session(host.holder))
         assert not fleet.has(KEYS.live(host.holder))
         await host.join(A)
@@ -110,6 +111,31 @@ async def test_many_copies_are_registered_in_a_few_transactions_each_with_a_mark
         assert all(fleet.counted(image) for image in images)
         with host.record() as record:
             assert record.digests == dict.fromkeys(images, Standing.REGISTERED)
+
+
+async def test_a_copy_that_somebody_deleted_counts_until_the_next_survey(fleet: Fleet) -> None:
+    async with fleet.host("a").running() as host:
+        await host.join(A, B)
+        del host.images[A]
+        await anyio.sleep(10 * TTL)
+        assert fleet.counted(A) == {host.holder}
+        await host.sweep()
+        assert fleet.holders(A) == set()
+        assert fleet.counted(B) == {host.holder}
+        with host.record() as record:
+            assert record.digests == {B: Standing.REGISTERED}
+
+
+async def test_what_is_surely_not_registered_is_registered_later_in_the_same_session(fleet: Fleet) -> None:
+    async with fleet.host("a").running() as host:
+        await host.join(A)
+        session = fleet.value(KEYS.session(host.holder))
+        host.client.fate = once(registers, Fate.UNREACHABLE)
+        host.images[B] = 4096
+        await host.see()
+        await until(lambda: bool(fleet.counted(B)))
+        assert fleet.value(KEYS.session(host.holder)) == session
+        assert host.states == [(FleetState.JOINED, None)]
 
 
 # The end of a session.

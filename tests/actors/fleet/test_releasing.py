@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from hmret.fleet.keys import generation_key
-from hmret.fleet.store import Delete, Range, StoreUnreachableError, Txn
+from hmret.fleet.store import Delete, Range, StoreUnreachableError, Txn, prefix_end
 from hmret.fleet.stored_values import encode_drain, encode_use
 from hmret.model.errors import EngineClosedError
 from hmret.model.fleet import CopyRules, FleetState, Paused
@@ -124,6 +124,30 @@ async def test_sixty_digests_are_read_in_one_request(fleet: Fleet) -> None:
             )
         ]
         assert len(reads) == 1
+
+
+async def test_the_hosts_are_not_read_for_each_batch(fleet: Fleet) -> None:
+    images = [digest(f"{number:04x}") for number in range(24)]
+    async with fleet.host("a").running() as host, fleet.host("b").running() as other:
+        await host.join(*images)
+        await other.join(*images)
+        await host.keeper.ask(images)
+        host.client.requests.clear()
+        for start in range(0, 24, 8):
+            assert await host.release(*images[start : start + 8]) == [RELEASED] * 8
+        hosts = Range(KEYS.lives, prefix_end(KEYS.lives), keys_only=True)
+        read = [each for each in host.client.requests if isinstance(each, Txn) and hosts in each.success]
+        assert read == []
+
+
+async def test_a_host_that_has_died_since_the_hosts_were_read_is_no_witness(fleet: Fleet) -> None:
+    async with fleet.host("a").running() as host, fleet.host("b").running() as other:
+        await host.join(A)
+        await other.join(A)
+        await host.keeper.ask([A])
+        fleet.delete(KEYS.live(other.holder))
+        assert await host.release(A) == [Reason.LAST_COPY]
+        assert fleet.holders(A) == {host.holder, other.holder}
 
 
 async def test_a_copy_that_goes_was_on_record_before_it_was_asked_for(fleet: Fleet) -> None:
@@ -403,6 +427,23 @@ async def test_a_release_that_cannot_be_noted_on_record_stands(fleet: Fleet) -> 
         host.images[B] = 4096
         await host.sweep()
         assert fleet.holders(A) == {other.holder}
+
+
+async def test_a_full_store_takes_releases_and_nothing_else(fleet: Fleet) -> None:
+    async with fleet.host("a").running() as host, fleet.host("b").running() as other:
+        await host.join(A, B)
+        await other.join(A, B)
+        assert await host.keeper.take_token(1)
+        fleet.store.is_full = True
+        assert await host.release(A) == [RELEASED]
+        host.images[C] = 4096
+        await host.see()
+        await host.until(FleetState.UNREACHABLE)
+        assert "NOSPACE" in (host.keeper.detail or "")
+        assert await host.release(B) == [Reason.FLEET_UNREACHABLE]
+        fleet.store.is_full = False
+        await host.until(FleetState.JOINED)
+        assert fleet.counted(C) == {host.holder}
 
 
 # Who may not release.

@@ -84,20 +84,20 @@ async def test_a_token_of_another_host_is_not_used(fleet: Fleet) -> None:
 
 
 async def test_no_more_than_the_budget_goes_in_any_hour_whatever_hosts_do(fleet: Fleet) -> None:
-    budget = 10
-    fleet.set_settings(min_copies=0, budget=str(budget), tokens=5)
+    budget = 6
+    fleet.set_settings(min_copies=0, budget=str(budget), tokens=3)
     fleet.session_seconds = HOUR
-    hosts = [fleet.host(f"h{number}", FREELY) for number in range(4)]
+    hosts = [fleet.host(f"h{number}", FREELY) for number in range(3)]
     times: list[float] = []
 
     async def run(host: Host) -> None:
-        for _ in range(3):
+        for _ in range(2):
             async with host.running():
-                await host.join(*IMAGES)
+                await host.join(*IMAGES[:12])
                 for _ in range(10):
                     await anyio.sleep(300)
-                    times.extend([anyio.current_time()] * await released(host, *IMAGES))
-                    host.images.update(dict.fromkeys(IMAGES, 4096))
+                    times.extend([anyio.current_time()] * await released(host, *IMAGES[:12]))
+                    host.images.update(dict.fromkeys(IMAGES[:12], 4096))
                     await host.sweep()
 
     async with anyio.create_task_group() as tasks:
@@ -105,7 +105,7 @@ async def test_no_more_than_the_budget_goes_in_any_hour_whatever_hosts_do(fleet:
             tasks.start_soon(run, host)
     in_an_hour = max(sum(begin <= time < begin + HOUR for time in times) for begin in times)
     assert in_an_hour == budget
-    assert len(times) > 2 * budget
+    assert len(times) >= 2 * budget
 
 
 async def test_last_copies_alone_take_no_token(fleet: Fleet) -> None:

@@ -5,6 +5,7 @@ from datetime import timedelta
 import anyio
 import pytest
 
+from hmret.fleet.store import Range, Txn
 from hmret.fleet.stored_values import read_summary
 from hmret.model.fleet import FleetState, FleetSummary, Paused
 from hmret.model.times import datetime_of
@@ -47,7 +48,7 @@ async def test_what_has_changed_is_told_every_five_minutes_at_most(fleet: Fleet)
             await tell(host, minute)
             await anyio.sleep(60)
         changes = [change for change in fleet.store.history if change.key == KEYS.summary(host.holder)]
-        assert 10 <= len(changes) - before <= 12
+        assert 11 <= len(changes) - before <= 13
         told = read_summary(host.holder, fleet.value(KEYS.summary(host.holder)), live=True, drained=None)
         assert told.due is not None
         assert told.due >= 54
@@ -63,6 +64,31 @@ async def test_what_has_not_changed_is_not_told_again(fleet: Fleet) -> None:
         revision = fleet.store.revision
         await anyio.sleep(5 * HOUR)
         assert fleet.store.revision == revision, "a host that has nothing to tell writes nothing"
+
+
+async def test_a_host_that_has_nothing_to_do_reads_no_other_host(fleet: Fleet) -> None:
+    fleet.set_settings(forget_after=timedelta(0))
+    async with fleet.host("a").running() as host:
+        await host.join(A)
+        host.client.requests.clear()
+        await anyio.sleep(50 * 60)
+        read = {
+            each.key
+            for request in host.client.requests
+            if isinstance(request, Txn)
+            for each in request.success
+            if isinstance(each, Range)
+        }
+        assert KEYS.lives not in read
+        assert KEYS.settings in read
+
+
+async def test_a_survey_that_finds_nothing_new_costs_nothing(fleet: Fleet) -> None:
+    async with fleet.host("a").running() as host:
+        await host.join(A, B)
+        host.client.requests.clear()
+        await host.sweep()
+        assert [request for request in host.client.requests if isinstance(request, Txn)] == []
 
 
 async def test_a_pause_is_known_within_a_minute(fleet: Fleet) -> None:
@@ -96,6 +122,18 @@ async def test_the_daily_check_leaves_alone_what_is_there(fleet: Fleet) -> None:
         revision = fleet.store.revision
         await anyio.sleep(3 * 24 * HOUR)
         assert fleet.store.revision == revision
+
+
+async def test_what_was_seen_of_the_store_is_on_record_within_two_hours(fleet: Fleet) -> None:
+    async with fleet.host("a").running(stops=False) as host:
+        await host.join(A)
+        for number in range(100):
+            fleet.put("/other", str(number))
+        revision = fleet.store.revision
+        await anyio.sleep(2 * HOUR)
+    with host.record() as record:
+        assert record.seen is not None
+        assert record.seen.revision >= revision
 
 
 # Hosts that are gone for good.

@@ -39,11 +39,12 @@ class Facts:
     def __init__(self, membership: Membership) -> None:
         self._membership = membership
         self._known: dict[str, _Known] = {}
+        self._facts: dict[str, CopyFacts] = {}
 
     @property
     def all(self) -> Mapping[str, CopyFacts]:
         """The facts, as they are now."""
-        return {digest: known.facts for digest, known in self._known.items()}
+        return self._facts.copy()
 
     def take(self, digest: str, copy: CopyRead, read: FleetRead) -> None:
         """Take what was read about a digest."""
@@ -57,15 +58,17 @@ class Facts:
         if before is not None and before.facts == facts:
             pause = min(2 * (before.pause or now - before.asked), _LONGEST_PAUSE_SECONDS)
         self._known[digest] = _Known(facts, now, pause)
+        self._facts[digest] = facts
 
     def forget(self, digest: str) -> None:
         """Forget a digest, whose copy here is gone."""
         self._known.pop(digest, None)
+        self._facts.pop(digest, None)
 
     def keep(self, here: Collection[str]) -> None:
         """Forget what is not here any more."""
         for digest in [digest for digest in self._known if digest not in here]:
-            del self._known[digest]
+            self.forget(digest)
 
     def due(self, digests: Collection[str]) -> Iterator[str]:
         """List those that have to be asked for: not the ones that were held back, for a while."""
@@ -103,15 +106,15 @@ class Asking:
         wanted = list(digests) if asks_all else list(self._facts.due(digests))
         if session is None or (digests and not wanted):
             return
-        hosts: FleetRead | None = None
+        is_first = True
         try:
             if not wanted:
-                await self._membership.read(session, ())
+                await self._membership.look(session)
                 return
             for start in range(0, len(wanted), MOST_DIGESTS):
                 batch = wanted[start : start + MOST_DIGESTS]
-                read, copies = await self._membership.read(session, batch, hosts=hosts)
-                hosts = hosts or read
+                read, copies = await self._membership.read(session, batch, reads_hosts=is_first)
+                is_first = False
                 for digest, copy in copies.items():
                     self._facts.take(digest, copy, read)
             await self._tokens.refresh(session)

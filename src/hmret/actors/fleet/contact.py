@@ -10,7 +10,6 @@ import anyio
 from hmret.fleet.store import (
     Operation,
     OutcomeUnknownError,
-    RangeResult,
     Result,
     RevisionWentBackError,
     Store,
@@ -51,16 +50,6 @@ class Contact:
         """How many requests there were, by kind (`read`, `write`, `lease`) and outcome (`done`, `refused`,
         `unreachable`, `unknown`, `went_back`).
         """
-
-    async def look(self, key: str) -> RangeResult:
-        """Read one key.
-
-        Raises:
-            StoreError: it could not be read.
-        """
-        found = await self._count("read", lambda: self.store.range(key))
-        self._see(found.cluster_id, found.revision)
-        return found
 
     async def read(self, operations: Sequence[Operation]) -> Sequence[Result]:
         """Read as of one moment.

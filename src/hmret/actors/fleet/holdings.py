@@ -5,7 +5,7 @@ hold `lock`. So of one copy there is never more than one write under way, and th
 only after each of an earlier one was answered or given up.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import anyio
 
@@ -30,6 +30,8 @@ class Holdings:
         self._here: dict[str, int] | None = None
         self._released: dict[str, int] = {}
         self._changed = anyio.Event()
+        self._is_settled = False
+        """Whether what is here is what is registered, as far as known."""
 
     @property
     def is_known(self) -> bool:
@@ -48,9 +50,11 @@ class Holdings:
 
     async def saw(self, copies: Collection[WholeCopy]) -> None:
         """Take what a survey found: everything that is here."""
-        here = await self._threads.run_alone(_by_digest, copies)
+        before = None if self._here is None else self._here.copy()
+        here, is_same = await self._threads.run_alone(_by_digest, copies, before)
         self._here, self._released = here, {}
-        self.change()
+        if not (is_same and self._is_settled):
+            self.change()
 
     def released(self, digest: str) -> None:
         """Take note that a copy no longer counts."""
@@ -67,6 +71,7 @@ class Holdings:
 
     def change(self) -> None:
         """Have the copies compared with what is registered."""
+        self._is_settled = False
         self._changed.set()
 
     async def wait_changed(self) -> None:
@@ -84,7 +89,15 @@ class Holdings:
         """
         if self._here is None:
             return
-        gone, new = await self._records.differences(tuple(self._here))
+        self._is_settled = True
+        try:
+            await self._reconcile(session, self._here)
+        except BaseException:
+            self._is_settled = False
+            raise
+
+    async def _reconcile(self, session: Session, here: Mapping[str, int]) -> None:
+        gone, new = await self._records.differences(tuple(here))
         for start in range(0, len(gone), MOST_HOLDINGS):
             await self._take_out(session, gone[start : start + MOST_HOLDINGS])
         for start in range(0, len(new), MOST_HOLDINGS):
@@ -96,8 +109,7 @@ class Holdings:
         Raises:
             as `reconcile`.
         """
-        record = await self._records.load()
-        digests = sorted(record.digests)
+        digests = await self._records.digests()
         missing = 0
         for start in range(0, len(digests), MOST_HOLDINGS):
             missing += await self._check(session, digests[start : start + MOST_HOLDINGS])
@@ -158,5 +170,9 @@ class Holdings:
             raise SessionOverError("the session has ended")
 
 
-def _by_digest(copies: Collection[WholeCopy]) -> dict[str, int]:
-    return {copy.digest: copy.disk_bytes for copy in copies}
+def _by_digest(
+    copies: Collection[WholeCopy], before: Mapping[str, int] | None
+) -> tuple[dict[str, int], bool]:
+    """Return the bytes of each digest, and whether the digests are those that were here before."""
+    here = {copy.digest: copy.disk_bytes for copy in copies}
+    return here, before is not None and here.keys() == before.keys()

@@ -75,17 +75,14 @@ class Joining:
                 case JoinStep.REGISTER_ALL:
                     # guard(forgotten-copies-are-doubted): Whoever forgot this host may have been cut off in the midst of
                     # it, and what is gone from here since may still be registered.
-                    await self._records.ask(record.digests, with_mark=False)
+                    await self._records.doubt()
                     self._membership.settings = found.settings
                     return await self._begin(keys, holder, found)
                 case JoinStep.NEW_HOLDER:
                     await self._end_former(keys, holder, found)
                     await self._records.renew()
                 case JoinStep.DUPLICATE:
-                    detail = (
-                        f"another host runs on a copy of this data directory, as {holder}: end it, or delete its "
-                        "system/hmret/cache-id"
-                    )
+                    detail = f"another host runs on a copy of this data directory, as {holder}: stop one of the two"
                     raise CannotJoinError(FleetState.DUPLICATE_HOST, detail)
                 case JoinStep.ROLLED_BACK:
                     await self._tell_rolled_back(keys)

@@ -1,5 +1,6 @@
 """What all tasks of the fleet keeper share: the session, how this host stands to its fleet, and its parts."""
 
+import math
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
@@ -17,6 +18,17 @@ from hmret.model.values import frozen
 __all__ = ["LOST", "FleetTerms", "Membership", "SessionOverError"]
 
 LOST = "the session is over: joining again"
+
+_HOSTS_SECONDS = 60.0
+_NO_HOSTS = FleetRead(
+    is_in_session=True,
+    settings=None,
+    settings_revision=0,
+    is_rolled_back=False,
+    token=None,
+    live=frozenset(),
+    drained=frozenset(),
+)
 
 
 @frozen(kw_only=True)
@@ -66,6 +78,10 @@ class Membership:
         self.is_live = False
         """Whether what this session has registered counts."""
         self.settings: FleetSettings | None = None
+        self._hosts: FleetRead | None = None
+        """The last reading that has the hosts."""
+        self._hosts_read = -math.inf
+        """When they were read, in the time of the event loop."""
         self._session_ended = anyio.Event()
         self._state_changed = anyio.Event()
         contact.on_went_back = self._went_back
@@ -115,20 +131,29 @@ class Membership:
             while self.state is FleetState.JOINING:
                 await self._state_changed.wait()
 
+    async def look(self, session: Session) -> None:
+        """Read the settings, and whether the session is still the present one.
+
+        Raises:
+            as `read`.
+        """
+        operations = read_operations(session.keys, session.holder, (), token=0, hosts=False)
+        self.take_reading(session, (), await self.contact.read(operations), hosts=_NO_HOSTS)
+
     async def read(
-        self,
-        session: Session,
-        digests: Sequence[str],
-        *,
-        token: int = 0,
-        hosts: FleetRead | None = None,
+        self, session: Session, digests: Sequence[str], *, token: int = 0, reads_hosts: bool = False
     ) -> tuple[FleetRead, dict[str, CopyRead]]:
         """Read about some digests, at most `MOST_DIGESTS`, and about the fleet.
+
+        Which hosts are live and drained is read if `reads_hosts`, or if it was read some time ago: in a large fleet
+        that is most of what is read. A release compares it anyway.
 
         Raises:
             StoreError: it could not be read.
             SessionOverError: the session has ended.
         """
+        is_fresh = anyio.current_time() - self._hosts_read < _HOSTS_SECONDS
+        hosts = self._hosts if is_fresh and not reads_hosts else None
         operations = read_operations(session.keys, session.holder, digests, token=token, hosts=hosts is None)
         results = await self.contact.read(operations)
         return self.take_reading(session, digests, results, hosts=hosts)
@@ -149,6 +174,8 @@ class Membership:
         read, copies = parse_reading(
             session.keys, session.id, digests, results, holder=session.holder, hosts=hosts
         )
+        if hosts is None:
+            self._hosts, self._hosts_read = read, anyio.current_time()
         if read.is_rolled_back:
             self.end(session, ROLLED_BACK, FleetState.ROLLED_BACK)
             raise SessionOverError(ROLLED_BACK)

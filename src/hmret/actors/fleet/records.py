@@ -62,6 +62,21 @@ class Records:
         """
         return await self._run(partial(self._loaded.ask, digests, with_mark=with_mark))
 
+    async def doubt(self) -> None:
+        """Put on record that all that is on it may be registered or not.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        record = self._loaded
+        await self._run(lambda: record.ask(record.digests, with_mark=False))
+
+    async def digests(self) -> list[str]:
+        """List what is on record, in order."""
+        record = self._loaded
+        async with self._lock:
+            return await self._threads.run_alone(lambda: sorted(record.digests))
+
     async def settle(
         self, *, done: str = "", registered: Iterable[str] = (), unregistered: Iterable[str] = ()
     ) -> None:

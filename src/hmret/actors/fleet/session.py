@@ -160,6 +160,7 @@ class Sessions:
     async def _come_live(self, session: Session) -> None:
         """Set right what is registered, then have it count."""
         if not self._holdings.is_known:
+            self._membership.turn(FleetState.JOINING, "waits for a sweep, which says what is here")
             await self._holdings.wait_changed()
         # guard(live-after-reconciling): What an earlier session has registered and is gone must not count.
         await self._holdings.reconcile(session)

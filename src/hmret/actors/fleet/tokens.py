@@ -7,7 +7,7 @@ import anyio
 from hmret.actors.fleet.membership import Membership, SessionOverError
 from hmret.fleet.keys import FleetKeys, all_below
 from hmret.fleet.reading import one, settings_of
-from hmret.fleet.store import OutcomeUnknownError, Range, RangeResult, Txn, TxnResult
+from hmret.fleet.store import OutcomeUnknownError, Range, RangeResult, Result, Txn, TxnResult
 from hmret.fleet.stored_values import read_summary
 from hmret.fleet.transactions import Session, introduce_policy, take_token
 from hmret.model.fleet import FleetSettings
@@ -100,8 +100,7 @@ class Tokens:
             if held is not None:
                 return held
             self._token = None
-            offer = await self._read(session)
-            offer = await self._introduce(session, offer)
+            offer = await self._introduce(session, await self._read(session))
             self._token = await self._take_one(session, offer)
             self._is_any_free = self._token is not None
             return self._token
@@ -114,7 +113,7 @@ class Tokens:
         """
         async with self._lock:
             if self._held() is None:
-                offer = await self._read(session)
+                offer = await self._read(session, with_copies=False)
                 self._is_any_free = bool(offer.free(has_policy=bool(self.policy)))
 
     def lose(self, token: Token) -> None:
@@ -133,20 +132,21 @@ class Tokens:
         is_good = token.left(self._membership.settings) > 0 and anyio.current_time() < token.until
         return token if is_good else None
 
-    async def _read(self, session: Session) -> _Offer:
+    async def _read(self, session: Session, *, with_copies: bool = True) -> _Offer:
         keys = session.keys
-        operations = (
+        operations = [
             Range(keys.settings),
             Range(keys.policy(self.policy)),
             Range(keys.young(self.policy)),
             all_below(keys.tokens),
-            all_below(keys.summaries),
-        )
-        settings, known, young, taken, summaries = await self._contact.read(operations)
+        ]
+        if with_copies:
+            operations.append(all_below(keys.summaries))
+        settings, known, young, taken, *summaries = await self._contact.read(operations)
         self._membership.settings = settings_of(one(settings))
         return _Offer(
             self._membership.settings,
-            _copies(summaries),
+            sum(map(_copies, summaries)),
             one(known) is None,
             one(young) is not None,
             _numbers(keys, taken),
@@ -186,14 +186,14 @@ class Tokens:
             raise SessionOverError(str(error)) from error
 
 
-def _copies(summaries: object) -> int:
+def _copies(summaries: Result) -> int:
     """Add up the copies that all hosts tell of."""
     assert isinstance(summaries, RangeResult)
     told = (read_summary("", found.value, live=False, drained=None).copies for found in summaries.key_values)
     return sum(copies or 0 for copies in told)
 
 
-def _numbers(keys: FleetKeys, tokens: object) -> frozenset[int]:
+def _numbers(keys: FleetKeys, tokens: Result) -> frozenset[int]:
     assert isinstance(tokens, RangeResult)
     numbers = (keys.token_of(found.key) for found in tokens.key_values)
     return frozenset(number for number in numbers if number is not None)

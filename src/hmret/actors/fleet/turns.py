@@ -58,13 +58,14 @@ class Summaries:
             SessionOverError: it is over.
         """
         while True:
-            await anyio.sleep(_SUMMARY_SECONDS)
             await self._changed.wait()
             self._changed = anyio.Event()
-            with suppress(StoreError):
+            try:
                 await self._membership.write(session, tell_summary(session, self.write()))
-                continue
-            self._changed.set()
+            except StoreError:
+                # What was surely not written is written later.
+                self._changed.set()
+            await anyio.sleep(_SUMMARY_SECONDS)
 
 
 class Housekeeping:
@@ -83,6 +84,8 @@ class Housekeeping:
         self._holdings = holdings
         self._on_forgotten = on_forgotten
         self._rng = rng
+        self._next_hour: float | None = None
+        self._next_day: float | None = None
 
     async def refresh(self, session: Session) -> None:
         """Read the settings now and then, and notice that there is another generation.
@@ -92,23 +95,20 @@ class Housekeeping:
         """
         while True:
             await anyio.sleep(max(_SHORTEST_REFRESH_SECONDS, self._membership.terms.session_seconds))
-            await self._trying(self.look(session))
-
-    async def look(self, session: Session) -> None:
-        """Read the settings."""
-        await self._membership.read(session, ())
+            await self._trying(self._membership.look(session))
 
     async def hourly(self, session: Session) -> None:
-        """Forget hosts that have been away for long.
+        """Put on record what was seen of the store, and forget hosts that have been away for long.
 
         Raises:
             SessionOverError: the session is over.
+            OSError: the record cannot be written.
         """
-        # All hosts of a fleet may have been started together.
-        await anyio.sleep(self._rng.uniform(0, _HOUR_SECONDS))
         while True:
+            self._next_hour = await self._wait(self._next_hour, _HOUR_SECONDS)
+            # Or a restore from a backup, while this host is off, might go unnoticed.
+            await self._membership.records.flush()
             await self._trying(self.forget(session))
-            await anyio.sleep(_HOUR_SECONDS)
 
     async def daily(self, session: Session) -> None:
         """Register again what is on record and is not registered.
@@ -117,10 +117,9 @@ class Housekeeping:
             SessionOverError: the session is over.
             OSError: the record cannot be written.
         """
-        await anyio.sleep(self._rng.uniform(0, _DAY_SECONDS))
         while True:
+            self._next_day = await self._wait(self._next_day, _DAY_SECONDS)
             await self._trying(self._holdings.check(session))
-            await anyio.sleep(_DAY_SECONDS)
 
     async def forget(self, session: Session) -> None:
         """Forget the holders that have not been live for as long as the settings say."""
@@ -141,6 +140,15 @@ class Housekeeping:
             conditions = is_dead(session, holder, found.mod_revision)
             if await forget_holder(self._contact.store, session.keys, holder, conditions) is not None:
                 self._on_forgotten(holder)
+
+    async def _wait(self, due: float | None, period: float) -> float:
+        """Wait until something is due, whatever sessions there were; returns when it is due next."""
+        now = anyio.current_time()
+        if due is None:
+            # All hosts of a fleet may have been started together.
+            due = now + self._rng.uniform(0, period)
+        await anyio.sleep(max(due - now, 0))
+        return max(due, now) + period
 
     @staticmethod
     async def _trying(attempt: Awaitable[object]) -> None:
