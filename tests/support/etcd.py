@@ -135,6 +135,13 @@ class Member:
         """Whether its process is there."""
         return self.process is not None and self.process.poll() is None
 
+    @property
+    def is_standing_still(self) -> bool:
+        """Whether its process is frozen."""
+        assert self.process is not None
+        status = Path(f"/proc/{self.process.pid}/stat").read_text()
+        return status.rpartition(")")[2].split()[0] == "T"
+
     def last_words(self) -> str:
         """Return the end of its log."""
         return self._log.read_text(errors="replace")[-1500:] if self._log.exists() else ""

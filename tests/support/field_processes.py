@@ -10,6 +10,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -32,6 +33,7 @@ __all__ = [
     "change_settings",
     "end_tokens",
     "found_fleet",
+    "found_fleet_async",
     "holder_of",
     "judge",
     "settings_text",
@@ -55,15 +57,16 @@ def settings_text(**changed: object) -> str:
 
 def found_fleet(cluster: Cluster, fleet: str, **settings: object) -> FleetKeys:
     """Start a fleet, as `hmret fleet init` does; returns its keys."""
+    return anyio.run(partial(found_fleet_async, cluster, fleet, **settings))
+
+
+async def found_fleet_async(cluster: Cluster, fleet: str, **settings: object) -> FleetKeys:
+    """Start a fleet, on the event loop that runs."""
     keys = FleetKeys(fleet, uuid.uuid4().hex)
-
-    async def write() -> None:
-        gateway = Gateway(cluster.endpoints, timeout=30)
-        puts = (Put(generation_key(fleet), keys.generation), Put(keys.settings, settings_text(**settings)))
-        await gateway.transact(Txn((), puts))
-        await gateway.aclose()
-
-    anyio.run(write)
+    gateway = Gateway(cluster.endpoints, timeout=30)
+    puts = (Put(generation_key(fleet), keys.generation), Put(keys.settings, settings_text(**settings)))
+    await gateway.transact(Txn((), puts))
+    await gateway.aclose()
     return keys
 
 
