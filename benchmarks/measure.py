@@ -204,8 +204,16 @@ class Subject:
         backend: str = "asyncio",
         unused_for: float = 720 * 3600,
         core: Core = "native",
+        options: Sequence[str] = (),
     ) -> None:
-        command: list[str | Path] = [sys.executable, HERE / "subject.py", data_dir, "--backend", backend]
+        command: list[str | Path] = [
+            sys.executable,
+            HERE / "subject.py",
+            data_dir,
+            "--backend",
+            backend,
+            *options,
+        ]
         self._process = subprocess.Popen(
             [*command, "--unused-for", str(unused_for)],
             stdin=subprocess.PIPE,

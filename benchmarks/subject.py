@@ -8,6 +8,9 @@ took, and then does what each line on stdin asks for, until stdin ends:
     {"do": "watch"}                                   one sweep; how late a task that sleeps 1 ms wakes up meanwhile
     {"do": "idle", "seconds": 2}                      the same without a sweep
     {"do": "marks", "seconds": 5, "images": [...]}    `mark_used` of one image after another while sweeps run
+    {"do": "join"}                                    nothing, until this host is a member of its fleet
+
+With `--endpoints` and `--fleet` it is a host of a fleet on etcd.
 """
 
 import argparse
@@ -26,7 +29,9 @@ import anyio.to_thread
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
+from hmret.model.fleet import FleetState
 from hmret.model.policy.config import AutoDelete, RetentionConfig
+from hmret.model.policy.fleet import FleetConfig
 from hmret.model.report import SweepReport
 
 _TICK_SECONDS = 0.001
@@ -104,6 +109,13 @@ async def _marks(retention: Retention, seconds: float, images: Sequence[str]) ->
     return _latencies(taken) | {"sweeps": sweeps}
 
 
+async def _join(retention: Retention) -> None:
+    fleet = retention.fleet
+    assert fleet is not None, "this host is in no fleet"
+    while fleet.state is not FleetState.JOINED:  # noqa: ASYNC110 - an engine has no event for it
+        await anyio.sleep(0.02)
+
+
 def _latencies(values: list[float]) -> dict[str, Any]:
     values.sort()
     return {
@@ -124,6 +136,9 @@ async def _answer(retention: Retention, asked: Mapping[str, Any]) -> dict[str, A
             return await _idle(asked["seconds"])
         case "marks":
             return await _marks(retention, asked["seconds"], asked["images"])
+        case "join":
+            await _join(retention)
+            return {}
         case "wait":
             await anyio.sleep(max(asked["until"] - time.time(), 0))
             return {}
@@ -158,12 +173,17 @@ def main() -> None:
     parser.add_argument("data_dir")
     parser.add_argument("--backend", choices=("asyncio", "trio"), default="asyncio")
     parser.add_argument("--unused-for", type=float, default=720 * 3600, help="seconds")
+    parser.add_argument("--endpoints", nargs="*", default=[], help="of etcd's members")
+    parser.add_argument("--fleet", default="default", help="its name")
     parser.add_argument("--once", action="store_true", help="one sweep, and out")
     options = parser.parse_args()
     config = RetentionConfig(
         data_dir=options.data_dir,
         auto_delete=AutoDelete(
             enabled=True, unused_for=timedelta(seconds=options.unused_for), allowed=("*",)
+        ),
+        fleet=FleetConfig(
+            endpoints=options.endpoints, name=options.fleet, host="subject", session_ttl=timedelta(seconds=5)
         ),
     )
     anyio.run(_sweep_once if options.once else _serve, config, backend=options.backend)
