@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from fleet.gateways import PASSWORDS
 from support.etcd import Cluster, Tls, make_certificates, missing_etcd, start_etcd
-
-PASSWORDS = {"root": "r00t-secret", "hmret": "h0st-secret"}
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,13 @@ from hmret.fleet.gateway import Gateway
 from hmret.fleet.store import Put, Txn
 from support.scripted_server import Asked, ScriptedServer, answer
 
-__all__ = ["NOWHERE", "PUT", "Reply", "always", "done", "gateway_to", "header"]
+__all__ = ["NOWHERE", "PASSWORDS", "PUT", "Reply", "always", "done", "gateway_to", "header"]
 
 Reply = Callable[[Asked], bytes]
 
 PUT = Txn((), (Put("a", "1"),))
+# Of the users of a secured etcd.
+PASSWORDS = {"root": "r00t-secret", "hmret": "h0st-secret"}
 NOWHERE = "http://127.0.0.1:1"
 
 

@@ -1,5 +1,9 @@
 """What the gateway makes of each answer, and of none: definite or unknown, another member, and what it says."""
 
+import errno
+import ssl
+from typing import NoReturn
+
 import anyio
 import pytest
 
@@ -51,6 +55,31 @@ async def test_a_write_is_sent_once_and_its_outcome_is_unknown_but_for_200_and_4
         await gateway.transact(PUT)
         await gateway.transact(PUT)
         assert len(first.asked) == 1
+
+
+_BREAKS = (
+    ssl.SSLError(1, "sslv3 alert bad certificate"),
+    OSError(errno.EPIPE, "Broken pipe"),
+    TimeoutError(),
+    anyio.BrokenResourceError(),
+    anyio.ClosedResourceError(),
+    anyio.EndOfStream(),
+)
+
+
+@pytest.mark.parametrize("error", _BREAKS, ids=[type(error).__name__ for error in _BREAKS])
+async def test_whatever_a_connection_breaks_with_a_write_may_have_been_carried_out_and_a_read_has_not(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> NoReturn:
+        raise error
+
+    async with serve(always(done())) as server, gateway_to(server) as gateway:
+        monkeypatch.setattr(gateway, "_exchange", broken)
+        with pytest.raises(OutcomeUnknownError):
+            await gateway.transact(PUT)
+        with pytest.raises(StoreUnreachableError):
+            await gateway.range("a")
 
 
 @pytest.mark.parametrize("reply", [*_NOT_DEFINITE.values()][:7], ids=[*_NOT_DEFINITE][:7])

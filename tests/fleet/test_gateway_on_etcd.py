@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fleet.conftest import PASSWORDS
+from fleet.gateways import PASSWORDS
 from hmret.fleet.credentials import TlsFiles
 from hmret.fleet.gateway import Gateway
 from hmret.fleet.store import (

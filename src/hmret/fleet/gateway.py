@@ -41,6 +41,9 @@ _LARGEST_ANSWER = 32 << 20
 """Bytes. The summaries of 1,000 hosts are some 400 kB."""
 
 _MOST_CONNECTIONS = 32
+
+# What else a connection breaks with; a time-out and what TLS says are among the first.
+_BROKEN = (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream)
 """A sweep releases 8 images at a time; besides these there are keepalives, reads and commands."""
 
 
@@ -267,7 +270,9 @@ class Gateway:
                 status, found = await self._exchange(endpoint + path, content, token)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
             return not_connected(endpoint, _reason(error))
-        except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, *_BROKEN) as error:
+            # What a connection breaks with is not always an error of the library: TLS that ends while an answer
+            # is awaited raises its own. The request may have been carried out.
             return no_answer(endpoint, _reason(error), is_time_out=_is_time_out(error))
         if found is None:
             return too_large(endpoint, _LARGEST_ANSWER)
@@ -321,7 +326,7 @@ def _reason(error: Exception) -> str:
         if isinstance(cause, BaseExceptionGroup):
             cause = cause.exceptions[0]
         if isinstance(cause, ssl.SSLError):
-            return f"TLS: {cause.reason or cause} {getattr(cause, 'verify_message', '')}".rstrip()
+            return f"TLS: {getattr(cause, 'reason', None) or cause} {getattr(cause, 'verify_message', '')}".rstrip()
         if isinstance(cause, OSError) and cause.errno:
             return os.strerror(cause.errno)
         cause = cause.__cause__ or cause.__context__
