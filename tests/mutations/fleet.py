@@ -1,17 +1,20 @@
-"""Checks that keep what a host has told the fleet on record, taken away one at a time."""
+"""Checks that keep what a host has told the fleet on record, taken away one at a time; and comparisons of the protocol
+that the explorer of every interleaving misses.
+"""
 
-from mutations.mutation import NEVER, Become, Mutation, Swap, edit
+from mutations.mutation import DROP, NEVER, Become, Mutation, Swap, edit
 
 __all__ = ["FLEET_MUTATIONS"]
 
 RECORD = ("tests/disk/records/test_fleet_record.py",)
+EXPLORER = ("tests/fleet/test_exploring.py",)
 
 FLEET_MUTATIONS: tuple[Mutation, ...] = (
     edit("forget the last mark that is done", "last-done-mark-stays", NEVER, RECORD),
     edit(
         "take a mark of another record for one's own",
         "unknown-mark-is-another-record",
-        Become("if mark not in self.marks:\n    return MarkAge.CURRENT"),
+        Become("if mark not in marks:\n    return MarkAge.CURRENT"),
         RECORD,
     ),
     edit(
@@ -30,4 +33,25 @@ FLEET_MUTATIONS: tuple[Mutation, ...] = (
         RECORD,
     ),
     edit("follow a link to the record", "no-links-for-the-record", Swap(" | os.O_NOFOLLOW", ""), RECORD),
+    edit(
+        "explored: carry out what an earlier session has sent",
+        "own-writes-are-fenced",
+        Swap(", value_is(self.keys.session(self.holder), self.id)", ","),
+        EXPLORER,
+    ),
+    edit(
+        "explored: join beside what was registered since",
+        "join-compares-mark",
+        DROP,
+        EXPLORER,
+    ),
+    edit("explored: count what an earlier session has registered", "join-ends-live", DROP, EXPLORER),
+    edit("explored: release by a copy that was released", "release-compares-witness", DROP, EXPLORER),
+    edit("explored: release by the copy of a dead host", "release-compares-live", DROP, EXPLORER),
+    edit(
+        "explored: believe a record that does not know the last mark",
+        "unknown-mark-is-another-holder",
+        NEVER,
+        EXPLORER,
+    ),
 )

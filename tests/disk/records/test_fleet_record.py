@@ -164,6 +164,17 @@ def test_what_was_seen_is_kept_over_restarts_and_only_rises(host: Host) -> None:
     assert load(host).seen == Seen("78", 4)
 
 
+def test_what_is_seen_while_a_thread_writes_is_not_forgotten(memory: Host) -> None:
+    record = started(memory)
+    record.see("77", 1)
+    memory.memory.before = lambda call: record.see("77", 9) if call.name == "fsync" else None
+    record.ask([A], with_mark=False)
+    memory.memory.before = None
+    assert record.seen == Seen("77", 9)
+    record.flush()
+    assert load(memory).seen == Seen("77", 9)
+
+
 UNREADABLE = [
     b"",
     b"\n",

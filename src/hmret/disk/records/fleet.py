@@ -7,22 +7,21 @@ the lines of `hmret.model.records.fleet`, appended and synced, and is rewritten 
 durable before the request is sent. Whoever makes the record smaller has first made sure, in etcd, that the
 copy is not counted.
 
-Nothing here is safe to call from two threads at once.
+Calls that write must follow one another. Properties, `standing`, `age_of` and `see` may be used by another
+thread meanwhile.
 """
 
 import errno
 import os
 import re
-import secrets
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-
-import attrs
 
 from hmret.disk.filesystem import Filesystem, Stat
 from hmret.disk.folders import READ, let_go, make_data_folders, open_data_folder, opened, write_file
 from hmret.disk.layout import DIGEST_HEX, OWN, digest_of, hex_of
 from hmret.model.records.fleet import KEPT_MARKS, FleetRecordContents, MarkAge, Seen, Standing
+from hmret.model.values import frozen
 
 __all__ = ["CACHE_ID", "FLEET", "FleetRecord"]
 
@@ -35,7 +34,7 @@ _SPARE_LINES = 1000
 _ID = re.compile(r"[0-9a-f]{8}")
 
 
-@attrs.frozen
+@frozen
 class _FileOnDisk:
     """The file as it was last written or read, by which an unexpected one is recognised."""
 
@@ -52,12 +51,12 @@ class FleetRecord:
     """
 
     def __init__(
-        self, filesystem: Filesystem, data_fd: int, *, random_hex: Callable[[int], str] = secrets.token_hex
+        self, filesystem: Filesystem, data_fd: int, *, random_hex: Callable[[int], str] | None = None
     ) -> None:
         """Read both files; what cannot be read shows in `needs_cache_id`."""
         self._filesystem = filesystem
         self._data_fd = data_fd
-        self._random_hex = random_hex
+        self._random_hex = random_hex or _random_hex
         self._contents = FleetRecordContents()
         self._on_disk: _FileOnDisk | None = None
         self._line_count = 0
@@ -99,7 +98,9 @@ class FleetRecord:
     @property
     def digests(self) -> dict[str, Standing]:
         """What is on record, by digest (`sha256:…`), as a copy."""
-        return {digest_of(name): standing for name, standing in self._contents.digests.items()}
+        # Copied in one go: a thread may be writing.
+        known = dict(self._contents.digests)
+        return {digest_of(name): standing for name, standing in known.items()}
 
     def standing(self, digest: str) -> Standing | None:
         """Return what is on record of a digest; None: it is surely not registered."""
@@ -262,9 +263,8 @@ class FleetRecord:
         if not self._contents.generation:
             raise ValueError("the record has no generation yet")
         seen = self._contents.seen
-        if seen is not None and seen != self._seen_on_disk:
-            lines = [seen.render(), *lines]
-        if not lines:
+        written = lines if seen is None or seen == self._seen_on_disk else [seen.render(), *lines]
+        if not written:
             return
         if self._line_count > 2 * len(self._contents.digests) + 2 * KEPT_MARKS + _SPARE_LINES:
             self._on_disk = None
@@ -275,7 +275,7 @@ class FleetRecord:
                 self._rewrite_in(own_fd)
                 fd = self._open(own_fd)
             try:
-                rest = _encode(lines)
+                rest = _encode(written)
                 while rest:
                     rest = rest[self._filesystem.write(fd, rest) :]
                 # guard(record-is-synced-before-requests): The request that follows must not be known to etcd
@@ -288,7 +288,7 @@ class FleetRecord:
             self._contents.read_line(line)
         if len(self._contents.marks) > 2 * KEPT_MARKS:
             self._contents.drop_old_marks()
-        self._line_count += len(lines)
+        self._line_count += len(written)
         self._seen_on_disk = seen
         self._on_disk = on_disk
 
@@ -324,10 +324,15 @@ class FleetRecord:
                 self._on_disk = _identity(self._filesystem.fstat(fd))
 
     def _rewrite_in(self, own_fd: int) -> None:
+        seen = self._contents.seen
         lines = self._contents.render()
         write_file(self._filesystem, FLEET, _encode(lines), own_fd, durable=True)
         self._line_count = len(lines)
-        self._seen_on_disk = self._contents.seen
+        self._seen_on_disk = seen
+
+
+def _random_hex(count_bytes: int) -> str:
+    return os.urandom(count_bytes).hex()
 
 
 def _identity(found: Stat) -> _FileOnDisk:

@@ -12,9 +12,12 @@ The last line about a digest counts. What stands on record as `+` or as `?` is a
 """
 
 import re
+from collections.abc import Sequence
 from enum import Enum
 
 import attrs
+
+from hmret.model.values import define, frozen
 
 __all__ = ["KEPT_MARKS", "FleetRecordContents", "MarkAge", "Seen", "Standing"]
 
@@ -45,7 +48,7 @@ class MarkAge(Enum):
     CURRENT = "current"
 
 
-@attrs.frozen
+@frozen
 class Seen:
     """The highest revision that an answer of a cluster has shown."""
 
@@ -61,7 +64,7 @@ class Seen:
         return f"seen {self.cluster_id} {self.revision}"
 
 
-@attrs.define
+@define
 class FleetRecordContents:
     """What the lines of a record say."""
 
@@ -123,15 +126,17 @@ class FleetRecordContents:
 
     def last_done(self) -> str | None:
         """Return the last mark that is done; None: none is."""
-        return next((mark for mark in reversed(self.marks) if self.marks[mark]), None)
+        return _last_done(list(self.marks.items()))
 
     def age_of(self, mark: str) -> MarkAge:
         """Return how a mark that stands in the store relates to those on record."""
+        # Copied in one go: a thread may be writing.
+        known = list(self.marks.items())
+        marks = [each for each, _ in known]
         # guard(unknown-mark-is-another-record): The store may count copies that this record does not know.
-        if mark not in self.marks:
+        if mark not in marks:
             return MarkAge.UNKNOWN
-        last_done = self.last_done()
-        marks = list(self.marks)
+        last_done = _last_done(known)
         # guard(old-mark-is-an-old-store): A store that was put back counts copies that have been released
         # since.
         if last_done is not None and marks.index(mark) < marks.index(last_done):
@@ -145,3 +150,7 @@ class FleetRecordContents:
         if last_done is not None and last_done not in kept:
             kept.insert(0, last_done)
         return {mark: self.marks[mark] for mark in kept}
+
+
+def _last_done(known: Sequence[tuple[str, bool]]) -> str | None:
+    return next((mark for mark, is_done in reversed(known) if is_done), None)
