@@ -7,7 +7,8 @@ took, and then does what each line on stdin asks for, until stdin ends:
     {"do": "wait", "until": EPOCH_SECONDS}            nothing, until then
     {"do": "watch"}                                   one sweep; how late a task that sleeps 1 ms wakes up meanwhile
     {"do": "idle", "seconds": 2}                      the same without a sweep
-    {"do": "marks", "seconds": 5, "images": [...]}    `mark_used` of one image after another while sweeps run
+    {"do": "marks", "seconds": 5, "images": [...]}    `mark_used` of one image after another while sweeps run;
+                                                      "sweeps": false: while none does
     {"do": "join"}                                    nothing, until this host is a member of its fleet
 
 With `--endpoints` and `--fleet` it is a host of a fleet on etcd.
@@ -84,8 +85,10 @@ async def _idle(seconds: float) -> dict[str, Any]:
     return _latencies(lateness)
 
 
-async def _marks(retention: Retention, seconds: float, images: Sequence[str]) -> dict[str, Any]:
-    """Mark images used, one after the other, while sweeps run back to back."""
+async def _marks(
+    retention: Retention, seconds: float, images: Sequence[str], *, has_sweeps: bool
+) -> dict[str, Any]:
+    """Mark images used, one after the other, while sweeps run back to back, or none."""
     taken: list[float] = []
     sweeps = 0
 
@@ -96,7 +99,8 @@ async def _marks(retention: Retention, seconds: float, images: Sequence[str]) ->
             sweeps += 1
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(sweep_on)
+        if has_sweeps:
+            tasks.start_soon(sweep_on)
         end = time.perf_counter() + seconds
         for image in itertools.cycle(images):
             begin = time.perf_counter()
@@ -106,7 +110,7 @@ async def _marks(retention: Retention, seconds: float, images: Sequence[str]) ->
             taken.append(time.perf_counter() - begin)
             await anyio.sleep(_BETWEEN_MARKS_SECONDS)
         tasks.cancel_scope.cancel()
-    return _latencies(taken) | {"sweeps": sweeps}
+    return _latencies(taken) | {"sweeps": sweeps, "values": taken}
 
 
 async def _join(retention: Retention) -> None:
@@ -135,7 +139,8 @@ async def _answer(retention: Retention, asked: Mapping[str, Any]) -> dict[str, A
         case "idle":
             return await _idle(asked["seconds"])
         case "marks":
-            return await _marks(retention, asked["seconds"], asked["images"])
+            has_sweeps = asked.get("sweeps", True)
+            return await _marks(retention, asked["seconds"], asked["images"], has_sweeps=has_sweeps)
         case "join":
             await _join(retention)
             return {}
