@@ -161,6 +161,20 @@ def test_each_page_of_the_checkout_is_a_page_of_the_site() -> None:
     assert {path.stem for path in (ROOT / "docs").glob("*.md")} | {"index", "CHANGELOG", "search"} <= made
 
 
+@needs_site
+def test_what_the_unit_and_the_alerts_lead_to_is_there() -> None:
+    texts = [(PACKAGING / name).read_text(encoding="utf-8") for name in ("hmret.service", "alerts.yaml")]
+    named = [
+        url for text in texts for url in re.findall(r"file:///usr/share/doc/hmret/html/([^\s\"]+)", text)
+    ]
+    pages = checks.read_site(SITE)
+    assert len(named) > 10
+    for url in named:
+        page, _, anchor = url.partition("#")
+        assert (SITE / page).is_file(), url
+        assert not anchor or anchor in pages[SITE / page].anchors, url
+
+
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 
 
