@@ -3,6 +3,10 @@
 import os
 import re
 import shutil
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -86,6 +90,41 @@ def test_a_folder_without_pages_is_a_problem(tmp_path: Path) -> None:
 
 def test_links_that_lead_elsewhere_are_listed_with_their_pages(site: Path) -> None:
     assert checks.links_elsewhere(site) == {"https://example.org/": ["a.html"]}
+
+
+class _Answers(BaseHTTPRequestHandler):
+    def do_HEAD(self) -> None:
+        self.send_response(200 if self.path == "/here" else 404)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_link_elsewhere_that_does_not_answer_well_is_told_with_its_pages(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with HTTPServer(("127.0.0.1", 0), _Answers) as server, ThreadPoolExecutor(1) as pool:
+        pool.submit(server.serve_forever)
+        url = f"http://127.0.0.1:{server.server_port}"
+        (site / "a.html").write_text(f'<a href="{url}/here">x</a>')
+        found = [checks._main(["--ask", str(site)])]
+        (site / "b.html").write_text(f'<a href="{url}/gone">x</a>')
+        found.append(checks._main(["--ask", str(site)]))
+        server.shutdown()
+    assert found == [0, 1]
+    assert capsys.readouterr().out == f"{url}/gone: 404 Not Found (b.html)\n"
+
+
+def test_without_a_network_no_link_elsewhere_is_asked_for(
+    site: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise urllib.error.URLError("[Errno -3] Temporary failure in name resolution")
+
+    monkeypatch.setattr(urllib.request, "urlopen", fail)
+    assert checks._main(["--ask", str(site)]) == 0
+    assert "skipped: no network" in capsys.readouterr().out
 
 
 def test_a_site_of_other_sources_is_not_current(tmp_path: Path) -> None:
