@@ -6,6 +6,7 @@
 Nothing but the standard library is needed.
 """
 
+import os
 import re
 import sys
 import urllib.error
@@ -68,7 +69,8 @@ class Page(HTMLParser):
 
 def read_site(site: Path) -> Mapping[Path, Page]:
     """Read all pages of a site."""
-    return {path: Page(path.read_text(encoding="utf-8")) for path in sorted(site.rglob("*.html"))}
+    paths = sorted(site.resolve().rglob("*.html"))
+    return {path: Page(path.read_text(encoding="utf-8")) for path in paths}
 
 
 def problems_of(site: Path) -> list[str]:
@@ -78,11 +80,11 @@ def problems_of(site: Path) -> list[str]:
         return [f"{site}: no pages"]
     found = []
     for path, page in pages.items():
-        name = path.relative_to(site)
+        name = path.relative_to(site.resolve())
         found += [f"{name}: loads {one} from elsewhere" for one in page.loaded if _is_elsewhere(one)]
         found += [
             f"{name}: {problem}"
-            for link in (*page.links, *page.loaded)
+            for link in {*page.links, *page.loaded}
             for problem in _problems_of_link(link, path, pages)
         ]
     for path in sorted(site.rglob("*.css")):
@@ -97,13 +99,14 @@ def _problems_of_link(link: str, path: Path, pages: Mapping[Path, Page]) -> Iter
     address, anchor = urldefrag(link)
     if _ELSEWHERE.match(address):
         return
-    target = (path.parent / unquote(address.partition("?")[0])).resolve() if address else path.resolve()
-    if not target.is_file():
-        yield f"{link} leads nowhere"
-    elif anchor and target.suffix == ".html":
-        known = {one.resolve(): page for one, page in pages.items()}[target].anchors
-        if unquote(anchor) not in known:
+    target = path
+    if address:
+        target = Path(os.path.normpath(path.parent / unquote(address.partition("?")[0])))
+    if target in pages:
+        if anchor and unquote(anchor) not in pages[target].anchors:
             yield f"{link} leads to no section"
+    elif not target.is_file():
+        yield f"{link} leads nowhere"
 
 
 def links_elsewhere(site: Path) -> Mapping[str, list[str]]:
@@ -112,7 +115,7 @@ def links_elsewhere(site: Path) -> Mapping[str, list[str]]:
     for path, page in read_site(site).items():
         for link in page.links:
             if link.startswith(("http:", "https:")):
-                found.setdefault(link, set()).add(str(path.relative_to(site)))
+                found.setdefault(link, set()).add(str(path.relative_to(site.resolve())))
     return {link: sorted(found[link]) for link in sorted(found)}
 
 

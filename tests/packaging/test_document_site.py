@@ -211,7 +211,7 @@ def test_what_the_unit_and_the_alerts_lead_to_is_there() -> None:
     for url in named:
         page, _, anchor = url.partition("#")
         assert (SITE / page).is_file(), url
-        assert not anchor or anchor in pages[SITE / page].anchors, url
+        assert not anchor or anchor in pages[SITE.resolve() / page].anchors, url
 
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
