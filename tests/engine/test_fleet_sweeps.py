@@ -345,6 +345,28 @@ async def test_a_use_never_waits_for_a_release_and_what_is_used_is_given_back(
     assert fleet.registered.keys() == {A}
 
 
+async def test_no_use_waits_for_a_question_and_the_engine_stops_in_the_midst_of_it(
+    filesystem: MemoryFilesystem, platform: Platform, fleet: FakeFleet
+) -> None:
+    key = make_due(filesystem)
+    fleet.hangs = True
+    with patiently() as waiting:
+        async with (
+            anyio.create_task_group() as tasks,
+            engine(filesystem, platform, fleet) as retention,
+        ):
+            tasks.start_soon(retention.sweep)
+            await fleet.arrived.wait()
+            assert (await retention.mark_used(f"{ALPINE}@{A}")).cleared
+            async with retention.lease(f"{ALPINE}@{A}"):
+                pass
+            tasks.cancel_scope.cancel()
+
+    assert not waiting.cancelled_caught
+    assert has_image(filesystem, key)
+    assert not fleet.is_open
+
+
 async def test_a_plan_and_an_explanation_never_wait_for_a_release(
     filesystem: MemoryFilesystem, platform: Platform, fleet: FakeFleet
 ) -> None:

@@ -58,7 +58,7 @@ class FakeFleet:
     gate: anyio.Event | None = None
     """Where it is set, releases wait for it."""
     arrived: anyio.Event = attrs.field(factory=anyio.Event)
-    """Set when a release has come to the gate."""
+    """Set when a release has come to the gate, or a question that is never answered has come."""
     joins_when_asked: bool = False
     is_open: bool = False
     has_token: bool = False
@@ -99,6 +99,7 @@ class FakeFleet:
         await anyio.lowlevel.checkpoint()
         self.events.append(("ask", (frozenset(digests), asks_all)))
         if self.hangs:
+            self.arrived.set()
             await anyio.sleep_forever()
         if self.state is FleetState.JOINING and self.joins_when_asked:
             self.state = FleetState.JOINED
