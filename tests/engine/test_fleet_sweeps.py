@@ -670,6 +670,19 @@ async def test_an_image_that_is_not_here_is_no_use(
     assert fleet.uses == {}
 
 
+async def test_a_host_that_joins_is_seen_with_its_first_sweep(
+    filesystem: MemoryFilesystem, platform: Platform, fleet: FakeFleet
+) -> None:
+    make_image(filesystem, ALPINE, "a")
+    seen: list[int] = []
+    fleet.on_saw = lambda: seen.append(len(fleet.summaries))
+    async with engine(filesystem, platform, fleet) as retention:
+        await retention.sweep()
+        await retention.sweep()
+
+    assert (seen, len(fleet.summaries)) == ([1, 2], 3)
+
+
 async def test_every_sweep_tells_how_this_host_fares(
     filesystem: MemoryFilesystem, platform: Platform, fleet: FakeFleet
 ) -> None:
@@ -680,7 +693,8 @@ async def test_every_sweep_tells_how_this_host_fares(
 
     await sweep_once(filesystem, platform, fleet)
 
-    (summary,) = fleet.summaries
+    first, summary = fleet.summaries
+    assert (first.copies, first.policy, first.last_sweep) == (3, summary.policy, START)
     assert (summary.copies, summary.due, summary.due_24h) == (3, 1, 2)
     assert summary.disk_bytes == sum(fleet.registered.values())
     assert [summary.policy] == fleet.policies == [policy_fingerprint(make_config(filesystem))]

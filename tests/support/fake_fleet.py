@@ -53,6 +53,8 @@ class FakeFleet:
     given_back: list[str] = attrs.field(factory=list)
     on_release: Callable[[Sequence[str]], object] = lambda _: None
     """Called right after copies were released."""
+    on_saw: Callable[[], object] = lambda: None
+    """Called when it was told what is here."""
     on_token: Callable[[], object] = lambda: None
     """Called when a token was asked for."""
     gate: anyio.Event | None = None
@@ -160,6 +162,7 @@ class FakeFleet:
     async def saw(self, copies: Collection[WholeCopy]) -> None:
         await anyio.lowlevel.checkpoint()
         self.registered = {copy.digest: copy.disk_bytes for copy in copies}
+        self.on_saw()
         self.events.append(("saw", frozenset(self.registered)))
 
     def tell_use(self, digests: Collection[str], at: datetime) -> None:

@@ -1,7 +1,7 @@
 """What the fleet is told of this host by each sweep: its copies, what uses them, and how it fares."""
 
 from collections.abc import Iterable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import attrs
 
@@ -30,14 +30,19 @@ class FleetNews:
     """Whether a setting of this host asks for the uses of images."""
     _copies: int = attrs.field(default=0, init=False)
     _bytes: int = attrs.field(default=0, init=False)
+    _has_told: bool = attrs.field(default=False, init=False)
+    """Whether the others have been told anything of this host."""
 
-    async def tell_copies(self, survey: Survey, config: RetentionConfig) -> None:
+    async def tell_copies(self, survey: Survey, config: RetentionConfig, now: datetime) -> None:
         """Tell which copies are here, as the survey found them, and by which policy they may go."""
         # guard(fleet-knows-the-policy-first): Under new settings nothing may be released by a token that was taken
         # under other ones.
         self.link.use_policy(policy_fingerprint(config))
         copies = await self.threads.run_alone(_whole_copies, survey.scan.repositories.values())
         self._copies, self._bytes = len(copies), sum(copy.disk_bytes for copy in copies)
+        if not self._has_told:
+            # A host that joins is seen with this at once; one that sweeps once and leaves tells no more.
+            await self._tell(config, now)
         await self.link.saw(copies)
 
     async def tell_sweep(self, plan: Plan, survey: Survey, config: RetentionConfig) -> None:
@@ -45,14 +50,18 @@ class FleetNews:
         if self.tells_uses:
             self.link.tell_use(frozenset(_used(plan, survey)), plan.at)
         due_24h = await self.threads.run_alone(count_due, plan, _DAY)
+        await self._tell(config, plan.at, due=plan.expired, due_24h=max(due_24h, plan.expired))
+
+    async def _tell(self, config: RetentionConfig, now: datetime, *, due: int = 0, due_24h: int = 0) -> None:
+        self._has_told = True
         await self.link.tell_summary(
             FleetSummary(
                 copies=self._copies,
                 disk_bytes=self._bytes,
-                due=plan.expired,
-                due_24h=max(due_24h, plan.expired),
+                due=due,
+                due_24h=due_24h,
                 policy=policy_fingerprint(config),
-                last_sweep=plan.at,
+                last_sweep=now,
             )
         )
 

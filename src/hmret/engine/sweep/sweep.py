@@ -196,7 +196,7 @@ class Sweep:
     async def _plan(self, survey: Survey, moment: Moment, *, asks_all: bool) -> Plan:
         """Make the plan; the fleet, where there is one, is told before what is here."""
         if self.news is not None:
-            await self.news.tell_copies(survey, self.surveyor.config)
+            await self.news.tell_copies(survey, self.surveyor.config, moment.now)
         return await self.planner.plan_sweep(survey.inventory, moment.now, asks_all=asks_all)
 
     async def _report(
