@@ -6,6 +6,7 @@ from datetime import timedelta
 import anyio
 import pytest
 
+from hmret.fleet.store import Range, Txn
 from hmret.fleet.stored_values import encode_summary
 from hmret.model.fleet import CopyRules, FleetState, FleetSummary, Paused
 from hmret.model.verdicts import Reason
@@ -254,6 +255,20 @@ async def test_the_view_says_whether_a_token_could_be_taken(fleet: Fleet) -> Non
         assert host.keeper.view().token_free is False
         assert not await host.keeper.take_token(1)
         assert other.keeper.view().token_free is True
+
+
+async def test_a_host_that_gets_no_token_does_not_read_what_all_hosts_tell(fleet: Fleet) -> None:
+    fleet.set_settings(tokens=1, budget="100")
+    fleet.put(KEYS.token(0), "z.0000000f another")
+    async with fleet.host("a").running() as host:
+        await host.join(A)
+        host.client.requests.clear()
+        for _ in range(3):
+            assert not await host.keeper.take_token(1)
+        asked = [
+            each for request in host.client.requests if isinstance(request, Txn) for each in request.success
+        ]
+        assert [each for each in asked if isinstance(each, Range) and each.key == KEYS.summaries] == []
 
 
 async def test_tokens_are_taken_in_no_order_so_that_few_hosts_want_the_same(fleet: Fleet) -> None:

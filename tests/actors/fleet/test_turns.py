@@ -102,6 +102,16 @@ async def test_a_pause_is_known_within_a_minute(fleet: Fleet) -> None:
         assert settings.paused == paused
 
 
+async def test_settings_that_cannot_be_read_are_told(fleet: Fleet) -> None:
+    async with fleet.host("a").running() as host:
+        await host.join(A)
+        fleet.put(KEYS.settings, "not JSON")
+        await anyio.sleep(TTL + 1)
+        view = host.keeper.view()
+        assert view.settings is None
+        assert view.detail == "the settings of the fleet in etcd cannot be read"
+
+
 async def test_what_somebody_deleted_in_the_store_is_registered_again_within_a_day(fleet: Fleet) -> None:
     images = [digest(f"{number:04x}") for number in range(130)]
     fleet.session_seconds = 6 * HOUR

@@ -21,6 +21,7 @@ from hmret.actors.fleet.uses import Uses
 from hmret.actors.mailbox import Actor, Call, answer_call
 from hmret.actors.threads import Threads
 from hmret.disk.filesystem import Filesystem
+from hmret.fleet.reading import UNREADABLE
 from hmret.fleet.store import Store, StoreError
 from hmret.model.fleet import FleetState, FleetSummary, FleetView, ReleaseOutcome, WholeCopy
 from hmret.model.times import nanoseconds_of
@@ -116,7 +117,10 @@ class FleetKeeper(Actor[Call[Any]]):
     @property
     def detail(self) -> str | None:
         """What is wrong and what remedies it; None: nothing is."""
-        return self._membership.detail
+        membership = self._membership
+        if membership.state is FleetState.JOINED and membership.settings is None:
+            return UNREADABLE.detail
+        return membership.detail
 
     @property
     def holder(self) -> str | None:
@@ -140,7 +144,7 @@ class FleetKeeper(Actor[Call[Any]]):
         return FleetView(
             state=membership.state,
             rules=membership.terms.rules,
-            detail=membership.detail,
+            detail=self.detail,
             settings=membership.settings,
             facts=self._facts.all,
             token_free=self._tokens.is_free,

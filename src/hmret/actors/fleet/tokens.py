@@ -100,8 +100,10 @@ class Tokens:
             if held is not None:
                 return held
             self._token = None
-            offer = await self._introduce(session, await self._read(session))
-            self._token = await self._take_one(session, offer)
+            # The summaries of all hosts are much to read, and of no use where no token is free.
+            offer = await self._introduce(session, await self._read(session, with_copies=False))
+            if offer.free(has_policy=bool(self.policy)):
+                self._token = await self._take_one(session, await self._read(session))
             self._is_any_free = self._token is not None
             return self._token
 
@@ -161,7 +163,7 @@ class Tokens:
         result = await self._write(session, introduce_policy(session, self.policy, lease))
         if not result.succeeded and lease:
             await self._contact.drop(lease)
-        return await self._read(session)
+        return await self._read(session, with_copies=False)
 
     async def _take_one(self, session: Session, offer: _Offer) -> Token | None:
         free = offer.free(has_policy=bool(self.policy))
