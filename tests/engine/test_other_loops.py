@@ -12,6 +12,7 @@ import pytest
 
 import hmret
 from hmret.engine.opening import open_engine
+from hmret.engine.overview.overview import Overview
 from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
 from hmret.model.images import Key
@@ -80,6 +81,15 @@ READINGS: dict[str, Callable[[Retention], object]] = {
     "event_hub": lambda retention: retention.event_hub.last_number,
     "uptime_seconds": lambda retention: retention.uptime_seconds,
     "counters": lambda retention: retention.counters.outlook,
+    "fleet": lambda retention: retention.fleet,
+    "overview": lambda retention: retention.overview.now_ns(),
+}
+
+# What displays ask.
+QUESTIONS: dict[str, Callable[[Retention], Awaitable[object]]] = {
+    "past": lambda retention: retention.overview.past(timedelta(days=1)),
+    "explain": lambda retention: retention.overview.explain("alpine"),
+    "space": lambda retention: retention.overview.space(0, 0),
 }
 
 
@@ -151,6 +161,19 @@ async def test_a_call_from_another_event_loop_is_an_error_at_once_and_harms_noth
     assert_refused(await call_elsewhere(other_backend, lambda: CALLS[name](retention)))
     assert retention.granted_leases() == ()
     await assert_alive(retention)
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+async def test_what_displays_ask_is_refused_on_another_event_loop(
+    retention: Retention, other_backend: str, name: str
+) -> None:
+    assert_refused(await call_elsewhere(other_backend, lambda: QUESTIONS[name](retention)))
+    await assert_alive(retention)
+
+
+def test_every_question_of_displays_is_tried_here() -> None:
+    waiting = {name for name, value in vars(Overview).items() if inspect.iscoroutinefunction(value)}
+    assert waiting == set(QUESTIONS)
 
 
 @pytest.mark.parametrize("name", CHANGES)

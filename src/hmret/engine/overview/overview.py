@@ -3,7 +3,10 @@
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
+import attrs
+
 from hmret.actors.journal_keeper import JournalKeeper
+from hmret.actors.own_loop import OwnLoop
 from hmret.engine.counters import Counters
 from hmret.engine.events import EventHub
 from hmret.engine.inspection import Inspection, folders_of, names_of
@@ -51,12 +54,16 @@ class Explained:
 
 @frozen(eq=False)
 class Overview:
-    """Asks the engine's parts."""
+    """Asks the engine's parts; like the engine, it belongs to the event loop on which that was opened.
+
+    Calls from another one raise RuntimeError at once.
+    """
 
     _inspection: Inspection
     _journal: JournalKeeper
     _events: EventHub
     _counters: Counters
+    _loop: OwnLoop = attrs.field(factory=OwnLoop, init=False)
 
     def now_ns(self) -> int:
         """Return the wall clock, in nanoseconds since the epoch."""
@@ -68,6 +75,7 @@ class Overview:
         Raises:
             OSError: no thread can be started.
         """
+        self._loop.require()
         now_ns = self.now_ns()
         history = await self._journal.history(now_ns - timedelta_nanoseconds(span))
         recent = [event.facts for event in self._events.recent() if not _is_quiet(event.facts)]
@@ -77,6 +85,7 @@ class Overview:
 
     async def explain(self, image: str) -> Explained:
         """Explain as `Retention.explain_with_names` does, with the image's folders and leases."""
+        self._loop.require()
         verdict, made = await self._inspection.find(image)
         surveyor = self._inspection.surveyor
         leases = await surveyor.locks.leases()
@@ -90,6 +99,7 @@ class Overview:
 
     async def space(self, images_bytes: int, trash_bytes: int) -> Space:
         """Measure the disk and say how it stands to its limits; `images_bytes`: the blocks of all images."""
+        self._loop.require()
         surveyor = self._inspection.surveyor
         moment = surveyor.moment()
         usage = await surveyor.peek_usage(moment, anyway=True)
