@@ -24,6 +24,7 @@ from hmret.model.times import nanoseconds_of
 from hmret.model.verdicts import Reason
 from support.builders import digest, has_image, make_config, make_image, make_state
 from support.etcd import Cluster, missing_etcd
+from support.patience import PATIENCE
 
 pytestmark = pytest.mark.skipif(bool(missing_etcd()), reason=missing_etcd())
 
@@ -162,3 +163,55 @@ async def test_without_etcd_an_engine_opens_marks_and_keeps_everything(
         assert (local.state, local.host) == (FleetState.UNREACHABLE, host_platform.node())
         assert "127.0.0.1:1" in (local.detail or "")
     assert has_image(folder, key)
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+async def test_a_restore_of_etcd_is_noticed_and_nothing_goes_until_a_reset(
+    etcd: Cluster, fleet_name: str, tmp_path: Path, anyio_backend: str
+) -> None:
+    backup = tmp_path / "backup"
+    folders = [make_host(tmp_path, name, "a") for name in ("h1", "h2")]
+    configs = [config_of(folder, etcd, fleet_name, folder.name) for folder, _ in folders]
+    store = Gateway(etcd.endpoints, timeout=10)
+    operator = FleetOperator(store, fleet_name)
+    await operator.init()
+    await operator.pause("test", datetime.now(UTC), "until it is put back")
+    async with engines(configs) as (one, other):
+        await one.sweep()
+        await other.sweep()
+        await anyio.to_thread.run_sync(etcd.ctl, "snapshot", "save", str(backup))
+        make_image(folders[0][0], "ghcr.io/kernel/x", "b", tags=("vb",))
+        await one.sweep()
+        await until_registered(operator, B)
+        await operator.resume()
+        await anyio.to_thread.run_sync(etcd.restore, backup)
+        store.forget_seen()
+        make_image(folders[0][0], "ghcr.io/kernel/x", "c", tags=("vc",))
+        await one.sweep()
+        await until(one, FleetState.ROLLED_BACK)
+        assert (await operator.status()).rolled_back
+        for retention in (one, other):
+            assert (await retention.sweep()).deleted_images == 0
+        await until(other, FleetState.ROLLED_BACK)
+        await operator.reset()
+        await operator.resume()
+        await until(one, FleetState.JOINED)
+        await until(other, FleetState.JOINED)
+        reports = [await one.sweep(), await other.sweep()]
+        assert sum(report.deleted_images for report in reports) == 1
+    await store.aclose()
+
+
+async def until(retention: Retention, state: FleetState) -> None:
+    """Wait until a host stands to its fleet in a way."""
+    assert retention.fleet is not None
+    with anyio.fail_after(PATIENCE):
+        while retention.fleet.state is not state:
+            await anyio.sleep(0.05)
+
+
+async def until_registered(operator: FleetOperator, digest: str) -> None:
+    """Wait until somebody has registered an image."""
+    with anyio.fail_after(PATIENCE):
+        while not (await operator.holdings(digest)).holders:
+            await anyio.sleep(0.05)
