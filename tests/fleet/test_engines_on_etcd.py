@@ -206,12 +206,12 @@ async def until(retention: Retention, state: FleetState) -> None:
     """Wait until a host stands to its fleet in a way."""
     assert retention.fleet is not None
     with anyio.fail_after(PATIENCE):
-        while retention.fleet.state is not state:
+        while retention.fleet.state is not state:  # noqa: ASYNC110 - nothing tells
             await anyio.sleep(0.05)
 
 
 async def until_registered(operator: FleetOperator, digest: str) -> None:
     """Wait until somebody has registered an image."""
     with anyio.fail_after(PATIENCE):
-        while not (await operator.holdings(digest)).holders:
+        while not (await operator.holdings(digest)).holders:  # noqa: ASYNC110 - etcd tells nobody
             await anyio.sleep(0.05)
