@@ -105,6 +105,8 @@ class PretendHost:
     disk: Document | None = None
     brake: Document | None = None
     stopped_timers: Document | None = None
+    fleet: Document | None = None
+    """What `/v1/fleet` answers; None: the host is in no fleet."""
     vm_names: dict[str, str] = attrs.field(factory=dict)
     asked: list[str] = attrs.field(factory=list)
     """The paths that were asked for, with their queries."""
@@ -136,6 +138,7 @@ class PretendHost:
             "disk": self.disk,
             "brake": self.brake,
             "stopped_timers": self.stopped_timers,
+            "fleet": None if self.fleet is None else self.fleet["state"],
             "totals": {"sweeps": 12, "deleted_images": 318, "deleted_bytes": 412 << 30, "failed_deletes": 1},
             "last_sweep": {
                 "status": "suspended" if self.suspended else "success",
@@ -235,6 +238,8 @@ class _Answer(BaseHTTPRequestHandler):
             self.stream()
         elif parts.path == "/v1/status":
             self.send_document(self.host.status())
+        elif parts.path == "/v1/fleet" and self.host.fleet is not None:
+            self.send_document(self.host.fleet)
         elif parts.path == "/v1/forecast":
             self.send_document(self.host.forecast())
         elif parts.path == "/v1/images":

@@ -29,8 +29,10 @@ DELETING = {
     "hmret.engine.opening",
     "hmret.engine.sweep.sweep",
 }
+FLEET = {"hmret.fleet", "hmret.actors.fleet", "hmret.cli.commands.fleet", "hmret.cli.demo.fleet"}
 HEAVY = {
     *SERVING,
+    *FLEET,
     *PARSING,
     *ENGINE,
     *DELETING,
@@ -94,7 +96,7 @@ def test_the_settings_are_shown_without_an_engine(cache: Cache) -> None:
 def test_a_look_loads_nothing_that_deletes_or_serves(tokens: list[str], cache: Cache) -> None:
     cache.image("docker.io/library/alpine", "a", "latest")
     loaded = loaded_by(*tokens, "--data-dir", cache.root)
-    assert not loaded & {*SERVING, *DELETING, "trio", "rich", "hmret.model.plan.forecast"}
+    assert not loaded & {*SERVING, *DELETING, *FLEET, "trio", "rich", "hmret.model.plan.forecast"}
     assert loaded >= {"anyio", "cyclopts"}
 
 

@@ -54,6 +54,24 @@ async def test_a_token_that_is_over_is_renewed_and_the_write_done_once(password_
     assert guard.tokens == 3
 
 
+async def test_a_token_to_which_nothing_is_answered_is_not_used_again(password_file: str) -> None:
+    # As a member does that was put back from a backup: the token is of a time that it has not come to yet.
+    tokens: list[str] = []
+
+    def member(asked: Asked) -> bytes:
+        if asked.path == "/v3/auth/authenticate":
+            tokens.append(f"t0ken.{len(tokens)}")
+            return answer({"header": header(), "token": tokens[-1]})
+        return CLOSE if asked.token == "t0ken.0" else answer({"header": header(), "kvs": [], "count": "0"})
+
+    async with (
+        serve(member) as server,
+        gateway_to(server, user="hmret", password_file=password_file) as gateway,
+    ):
+        assert (await gateway.range("a")).key_values == ()
+    assert tokens == ["t0ken.0", "t0ken.1"]
+
+
 async def test_a_wrong_password_is_told_with_the_remedy_and_a_corrected_file_is_read(
     password_file: str,
 ) -> None:

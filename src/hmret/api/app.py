@@ -177,7 +177,7 @@ class _Calls:
 
     @fleet.default
     def _fleet_calls(self) -> FleetCalls:
-        return FleetCalls(self._retention, self._place_to_plan)
+        return FleetCalls(self._retention, self._place_to_plan, self._threads)
 
     @overview.default
     def _new_overview(self) -> OverviewCalls:

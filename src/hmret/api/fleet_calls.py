@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
@@ -11,6 +12,7 @@ import attrs
 from starlette.requests import Request
 from starlette.responses import Response
 
+from hmret.actors.threads import WorkerThreads
 from hmret.api.http.requests import read_body
 from hmret.api.problems import Problem
 from hmret.api.wire import structs_fleet as structs
@@ -25,11 +27,11 @@ if TYPE_CHECKING:
     from hmret.fleet.overview import FleetStatus, LocalStatus
     from hmret.model.fleet import FleetSettings
 
-__all__ = ["FleetCalls"]
+__all__ = ["FRESH_SECONDS", "FleetCalls"]
 
 Answer = Callable[[Request], Awaitable[Response]]
 
-_FRESH_SECONDS = 5.0
+FRESH_SECONDS = 1.0
 """How old the hosts of a fleet may be in an answer: pages of many hosts ask for them again and again."""
 
 
@@ -48,6 +50,8 @@ class FleetCalls:
 
     _retention: Retention
     _place_to_plan: Callable[[], AbstractAsyncContextManager[None]]
+    """Limits how many ask what takes long at once: plans, and all of etcd beside the hosts."""
+    _threads: WorkerThreads
     _asking: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
     _asked_at: float = attrs.field(default=float("-inf"), init=False)
     _known: "FleetStatus | None" = attrs.field(default=None, init=False)
@@ -92,8 +96,8 @@ class FleetCalls:
         if not image:
             detail = "image: expected a reference or a digest, got nothing"
             raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-parameter", detail)
-        digest = await self._digest_of(image)
-        async with _asking_etcd():
+        async with self._place_to_plan(), _asking_etcd():
+            digest = await self._digest_of(image)
             found = await fleet.operator.holdings(digest, self._retention.config.fleet.min_copies)
         return _json(holdings_document(found, fleet.local_status().holder))
 
@@ -105,8 +109,10 @@ class FleetCalls:
             status = await fleet.operator.status()
         async with self._place_to_plan():
             plan = await self._retention.plan()
-        document = fleet_plan_document(plan, status, holder=fleet.local_status().holder)
-        return _json(document)
+        convert = partial(fleet_plan_document, plan, status, holder=fleet.local_status().holder)
+        # There may be very many images.
+        encoded = await self._threads.run(lambda: encode_document(convert()))
+        return Response(encoded, media_type="application/json")
 
     async def init(self, _request: Request) -> Response:
         operator = self._fleet().operator
@@ -158,7 +164,7 @@ class FleetCalls:
         Raises:
             Problem: it is in none.
         """
-        fleet: HostInFleet | None = getattr(self._retention, "fleet", None)
+        fleet: HostInFleet | None = self._retention.fleet
         if fleet is None:
             detail = "this engine is in no fleet: hmret.fleet.endpoints was not set when it was started"
             raise Problem(HTTPStatus.NOT_FOUND, "no-fleet", detail)
@@ -167,7 +173,7 @@ class FleetCalls:
     async def _hosts(self, fleet: HostInFleet) -> "tuple[FleetStatus | None, str | None]":
         """Return the hosts as they were some seconds ago, or what is wrong; etcd is asked once for all clients."""
         async with self._asking:
-            if anyio.current_time() - self._asked_at > _FRESH_SECONDS:
+            if anyio.current_time() - self._asked_at > FRESH_SECONDS:
                 try:
                     async with _asking_etcd():
                         self._known, self._problem = await fleet.operator.status(), None
@@ -209,11 +215,10 @@ class FleetCalls:
         digest = digest_in(image)
         if digest is not None:
             return digest
-        async with self._place_to_plan():
-            try:
-                verdict, _, _ = await self._retention.explain_with_names(image)
-            except ImageNotFoundError as error:
-                raise ImageNotFoundError(f"{error}; elsewhere it is found by its digest") from None
+        try:
+            verdict, _, _ = await self._retention.explain_with_names(image)
+        except ImageNotFoundError as error:
+            raise ImageNotFoundError(f"{error}; elsewhere it is found by its digest") from None
         return verdict.digest
 
 

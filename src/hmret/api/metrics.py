@@ -98,6 +98,11 @@ class _EngineCollector(Collector):
             "actor",
             statistics.waiting,
         )
+        fleet = self.retention.fleet
+        if fleet is not None:
+            from hmret.api.fleet_metrics import fleet_metrics  # noqa: PLC0415 - only where there is a fleet
+
+            yield from fleet_metrics(fleet, counters.outlook)
         yield _build()
         # Metrics of the serving process: an engine embedded in another server reports that server's.
         yield from ProcessCollector(registry=None).collect()

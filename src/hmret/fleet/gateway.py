@@ -254,6 +254,10 @@ class Gateway:
         if isinstance(token, Failure):
             return token
         found = await self._send(endpoint, path, content, token)
+        if isinstance(found, Failure) and found.was_sent and not found.wants_token:
+            # A member that was put back from a backup keeps a request with a token from before waiting, until its
+            # own time has come as far as that token's.
+            self._credentials.forget(token)
         if not isinstance(found, Failure) or not found.wants_token or not self._credentials.has_user:
             return found
         # The token is over, as it is after some minutes or when the member was restarted; etcd looks at it before

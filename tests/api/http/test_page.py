@@ -316,6 +316,61 @@ def test_timers_that_the_settings_in_force_have_stopped_are_told(look_at: Opener
     page.wait_for_selector("#stopped-timers", state="detached")
 
 
+FLEET = {
+    "state": "joined",
+    "detail": None,
+    "settings": {"paused": None},
+    "hosts": [{"live": True}, {"live": True}, {"live": False}],
+}
+
+
+def test_a_host_in_a_fleet_has_a_tile_and_a_column_of_copies_elsewhere(
+    look_at: Opener, host: PretendHost
+) -> None:
+    host.fleet = dict(FLEET)
+    for image, copies in zip(host.images[:2], (3, 0), strict=True):
+        image.update(
+            repository=f"example.com/{copies}", action="none", reason="last_copy", copies_elsewhere=copies
+        )
+    host.images[2:] = []
+    page = look_at()
+    tile = page.locator("#tiles .tile").last
+    wait_until(page, lambda: "hosts live" in tile.inner_text())
+    assert tile.inner_text().split("\n")[::2] == ["Fleet", "joined", "2 of 3 hosts live"]
+    assert page.locator("#columns th").all_inner_texts()[3] == "Elsewhere"
+    cells = {
+        row.locator(".repo").inner_text(): row.locator("td").nth(3).inner_text()
+        for row in page.locator("tr.row").all()
+    }
+    assert cells == {"example.com/3": "3", "example.com/0": "0"}
+    assert page.locator("tr.row").first.locator("td").count() == page.locator("#columns th").count() == 7
+    page.locator(".open-row").first.click()
+    assert "hold copies that count" in page.locator("tr.facts").inner_text()
+
+
+def test_a_fleet_that_is_paused_or_out_of_reach_is_told(look_at: Opener, host: PretendHost) -> None:
+    paused = {"by": HOSTILE, "at": "2026-11-29T00:00:00Z", "reason": "the registry is down"}
+    host.fleet = {**FLEET, "state": "unreachable", "detail": HOSTILE, "settings": {"paused": paused}}
+    page = look_at()
+    tile = page.locator("#tiles .tile").last
+    wait_until(page, lambda: "registry" in tile.inner_text())
+    assert "no contact" in tile.inner_text()
+    assert f"paused by {HOSTILE}: the registry is down" in tile.inner_text()
+    assert page.locator("img").count() == 0
+    host.fleet = dict(FLEET)
+    host.tell("fleet_joined", reason="prod")
+    wait_until(page, lambda: "joined" in tile.inner_text())
+    assert "joined the fleet prod" in page.locator("#log").inner_text()
+
+
+def test_a_host_in_no_fleet_shows_and_asks_nothing_of_one(look_at: Opener, host: PretendHost) -> None:
+    page = look_at()
+    assert "Fleet" not in page.locator("#tiles").inner_text()
+    assert page.locator("#columns th").count() == 6
+    assert page.locator("tr.row").first.locator("td").count() == 6
+    assert not [path for path in host.asked if "fleet" in path]
+
+
 def test_a_vm_is_called_by_its_name_beside_its_id(look_at: Opener, host: PretendHost) -> None:
     image = host.images[0]
     image.update(action="clear", reason="referenced", referenced_by=["instance/k3v9"], unused_since=None)

@@ -25,10 +25,14 @@ const EVENTS = {
   invalid_link: (one) => odd("a link that is no tag, left alone", one),
   tag_stage_left: (one) => odd("left of a tag that was being set", one),
   build_unreadable: (one) => odd("a build record cannot be read", one),
+  fleet_joined: (one) => `joined the fleet ${one.reason ?? ""}`,
+  fleet_unreachable: (one) => `out of the fleet: ${[plain(one.reason ?? ""), one.error].filter(Boolean).join(": ")}`,
+  fleet_paused: (one) => `the fleet is paused ${one.detail ?? ""}`,
+  released: (one) => `${short(one.image)} no longer counts in the fleet: it goes here`,
   no_longer: (one) => `no longer: ${plain(one.what ?? "")} ${one.path ?? ""}`,
   missed: (one) => String(one.detail ?? "some events were missed"),
 };
-const BAD = new Set(["failure", "deletion_suspended", "brake_holds", "disk_stays_full", "reference_ignored", "timers_stopped"]);
+const BAD = new Set(["failure", "deletion_suspended", "brake_holds", "disk_stays_full", "reference_ignored", "timers_stopped", "fleet_unreachable"]);
 function odd(what, one) {
   return [what, one.path, one.detail].filter(Boolean).join(": ");
 }

@@ -1,9 +1,10 @@
 // The table.
 const opened = new Map(); // By repository@digest, what was explained.
 function showColumns() {
-  if ($("columns").children.length === 0) {
-    for (const [key, name, first, kind] of COLUMNS) {
-      if (key === null) { $("columns").append(make("th", { scope: "col" }, name)); continue; }
+  if ($("columns").children.length !== columns().length) {
+    $("columns").replaceChildren();
+    for (const [key, name, first, kind] of columns()) {
+      if (key === null) { $("columns").append(make("th", { scope: "col", class: kind ?? "" }, name)); continue; }
       const button = make("button", { type: "button" }, name, make("span", { class: "arrow", "aria-hidden": "true" }));
       button.addEventListener("click", () => {
         view.order = view.sort === key ? (view.order === "asc" ? "desc" : "asc") : first;
@@ -52,6 +53,7 @@ function factsOf(image) {
   if (image.shared_with.length) fact("Shared with", `${image.shared_with.join(", ")}: they share the content, which is deleted once it is due in all of them`);
   fact("Needed by", image.referenced_by.length ? image.referenced_by.map(called).join(", ") : "nothing that is known");
   if (image.held_by.length) fact("Held by", image.held_by.map((one) => `${one.repository} (${nameOf(one.reason).toLowerCase()})`).join(", "));
+  if (status?.fleet) fact("Elsewhere", image.copies_elsewhere === null ? "not asked: it does not go now" : `${count(image.copies_elsewhere)} ${image.copies_elsewhere === 1 ? "host holds a copy that counts" : "hosts hold copies that count"}`);
   fact("Unused since", image.unused_since ? instant(image.unused_since) : "no timer");
   fact("Falls due", image.expires_at ? instant(image.expires_at) : "–");
   if (known === undefined || known.state === "asking") fact("Holds it back", make("span", { class: "note" }, "loading …"));
@@ -60,7 +62,7 @@ function factsOf(image) {
     fact("Holds it back", known.blockers.length ? known.blockers.map((one) => nameOf(one)).join(", ") : "nothing: the next sweep deletes it");
     if (known.detail) fact("More", known.detail);
   }
-  return make("tr", { class: "facts" }, make("td", { colspan: COLUMNS.length }, list));
+  return make("tr", { class: "facts" }, make("td", { colspan: columns().length }, list));
 }
 async function explain(key, reason) {
   opened.set(key, { state: "asking", reason });
@@ -95,6 +97,7 @@ function showRows() {
     const isPast = image.expires_at !== null && image.action !== "mark" && image.action !== "clear" && Date.parse(image.expires_at) <= Date.now() + ahead;
     rows.push(make("tr", { class: isOpen ? "row open" : "row" },
       make("td", {}, button, ...shown), make("td", {}, ...reasonText(image)), make("td", { class: "holder" }, ...holders(image)),
+      ...(status?.fleet ? [make("td", { class: "num" }, image.copies_elsewhere === null ? make("span", { class: "note" }, "–") : count(image.copies_elsewhere))] : []),
       make("td", { class: "num" }, ...diskBytes(image)), make("td", {}, moment(image.unused_since)),
       make("td", {}, moment(image.expires_at, isPast ? "due past" : "due"))));
     if (isOpen) rows.push(factsOf(image));

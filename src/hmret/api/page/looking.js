@@ -2,13 +2,25 @@
 function told(text) { problem = text; showBanners(); }
 async function look() {
   try {
+    const shown = columns().length;
     [status, forecast] = await Promise.all([ask("status", "v1/status"), ask("forecast", "v1/forecast")]);
+    if (columns().length !== shown) { showColumns(); showRows(); }
+    if (status.fleet) askFleet();
     problem = null;
     showBanners(); showTiles(); showShare(); showChart(); showTimes();
     $("where").textContent = status.data_dir;
     $("version").textContent = `hmret ${status.version}`;
   } catch (error) {
     if (!isAbort(error)) told(error.message);
+  }
+}
+// Beside the rest, which does not wait for etcd.
+async function askFleet() {
+  try {
+    fleet = await ask("fleet", "v1/fleet");
+    showTiles();
+  } catch (error) {
+    if (!isAbort(error)) fleet = null;
   }
 }
 function showTimes() {

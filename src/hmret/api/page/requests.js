@@ -31,3 +31,5 @@ function keepLink() {
 let problem = null;
 let status = null;
 let forecast = null;
+let fleet = null; // The fleet of this host; null: it is in none, or not known yet.
+const columns = () => status?.fleet ? [...COLUMNS.slice(0, 3), ELSEWHERE, ...COLUMNS.slice(3)] : COLUMNS;

@@ -62,13 +62,22 @@ function showTiles() {
   const [waiting, waitingBytes] = held(["wait"]);
   const [due, dueBytes] = held(["held", "going"]);
   const totals = status.totals;
-  $("tiles").replaceChildren(
+  $("tiles").replaceChildren(...[
     tile("In the cache", bytes(forecast.bytes), images(forecast.images)),
     tile("In use", bytes(usedBytes), images(used)),
     tile("Unused, timer running", bytes(waitingBytes), images(waiting)),
     tile("Due", bytes(dueBytes), images(due)),
     tile("Freed since the start", bytes(totals.deleted_bytes), `${images(totals.deleted_images)} deleted${totals.failed_deletes ? `, ${count(totals.failed_deletes)} failed` : ""}`),
-  );
+    status.fleet ? fleetTile() : null,
+  ].filter(Boolean));
+}
+// How this host stands to its fleet, how many hosts are live, and whether deletion is paused.
+function fleetTile() {
+  const more = [];
+  if (fleet !== null && fleet.hosts.length > 0) more.push(`${count(fleet.hosts.filter((one) => one.live).length)} of ${count(fleet.hosts.length)} hosts live`);
+  if (fleet?.settings?.paused) more.push(`paused by ${fleet.settings.paused.by || "somebody"}${fleet.settings.paused.reason ? `: ${fleet.settings.paused.reason}` : ""}`);
+  if (status.fleet !== "joined" && fleet?.detail) more.push(fleet.detail);
+  return tile("Fleet", FLEET_STATES[status.fleet] ?? plain(status.fleet), more.join("; ") || "…");
 }
 function showShare() {
   if (forecast === null) return;

@@ -118,6 +118,7 @@ def status_document(
         disk=_disk(statistics),
         brake=_brake(statistics),
         stopped_timers=_stopped_timers(statistics),
+        fleet=None if retention.fleet is None else retention.fleet.state,
         listeners=retention.event_hub.listening,
         last_sweep=last_sweep,
         host=os.uname().nodename,

@@ -16,6 +16,7 @@ from hmret.api.wire.structs import (
     Time,
     VmNames,
 )
+from hmret.model.fleet import FleetState
 from hmret.model.report import SweepStatus
 from hmret.model.verdicts import Action, Reason
 
@@ -292,6 +293,9 @@ class StatusDocument(Document, frozen=True, kw_only=True):
     disk: DiskDocument | None
     brake: BrakeDocument | None
     stopped_timers: StoppedTimersDocument | None = None
+    fleet: Annotated[
+        FleetState | None, Meta(description="How this host stands to its fleet; null: it is in none.")
+    ] = None
     waiting: dict[str, Count]
     listeners: Count
     last_sweep: SweepReportDocument | None

@@ -8,6 +8,7 @@ from hmret.cli.client import need_engine
 from hmret.cli.display.output import printable, write_json, write_result
 from hmret.cli.display.tables import format_seconds, format_size, format_suspension, format_table
 from hmret.cli.parsing.fewer_options import ASKING, Asking
+from hmret.model.fleet import FleetState
 
 __all__ = ["status"]
 
@@ -43,6 +44,7 @@ def _facts(status: structs.StatusDocument) -> list[list[str]]:
         ["quarantine", f"{status.quarantine.images} images, {format_size(status.quarantine.bytes)}"],
         *_limits(status.disk, status.brake),
         *_put_stopped(status.stopped_timers),
+        *_put_fleet(status.fleet),
         ["leases", str(status.granted_leases)],
         [
             "file leases",
@@ -76,6 +78,14 @@ def _put_stopped(stopped: structs.StoppedTimersDocument | None) -> Iterator[list
     """Describe which timers were stopped because of the current settings."""
     if stopped is not None:
         yield ["timers stopped", f"{stopped.timers} at {stopped.at}: {printable(stopped.detail)}"]
+
+
+def _put_fleet(state: FleetState | None) -> Iterator[list[str]]:
+    """Say how the host stands to its fleet, if it is in one."""
+    if state is FleetState.JOINED:
+        yield ["fleet", "joined"]
+    elif state is not None:
+        yield ["fleet", f"{state.value}: hmret fleet status has the remedy"]
 
 
 def _sum_up(last: structs.SweepReportDocument) -> Iterator[str]:

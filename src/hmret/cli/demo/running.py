@@ -36,7 +36,7 @@ from hmret.model.policy.config import AutoDelete, RetentionConfig
 from hmret.model.times import timedelta_nanoseconds
 from hmret.model.values import frozen
 
-__all__ = ["run"]
+__all__ = ["run", "temporary_folder"]
 
 _UNUSED_FOR = 30 * DAY
 _SWEEPS_PER_DAY = 1.6
@@ -69,7 +69,7 @@ def run(
     collect_from_now_on()
     try:
         with (
-            _temporary_folder() if keep is None else _kept_folder(keep) as folder,
+            temporary_folder() if keep is None else _kept_folder(keep) as folder,
             nullcontext() if serve is None else listening_socket(serve) as page,
         ):
             return asyncio.run(_run(_Show(folder, keep is not None, page, as_json, day_seconds)))
@@ -111,7 +111,7 @@ def _kept_folder(path: str) -> Iterator[Path]:
 
 
 @contextmanager
-def _temporary_folder() -> Iterator[Path]:
+def temporary_folder() -> Iterator[Path]:
     """Make a folder that is removed after this block, even if further signals arrive."""
     folder = Path(tempfile.mkdtemp(prefix="hmret-demo-"))
     try:

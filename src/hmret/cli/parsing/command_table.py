@@ -137,7 +137,9 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     ),
     "demo": (
         "hmret.cli.commands.demo:demo",
-        """Show images being pulled, protected and deleted, in a small cache of its own.""",
+        """Show images being pulled, protected and deleted, in a small cache of its own.
+
+        With --fleet, three hosts with an etcd of their own. Exit code 1: etcd is not installed.""",
     ),
     "completion": (
         "hmret.cli.commands.completion:completion",

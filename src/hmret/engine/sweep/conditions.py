@@ -9,7 +9,9 @@ from hmret.engine.log import log_event
 from hmret.engine.surveyor import Survey, Surveyor
 from hmret.engine.sweep.entries import Entry
 from hmret.engine.sweep.ledger import SweepLedger, blocked_detail
+from hmret.model.fleet import FleetLink
 from hmret.model.plan.plan import Plan
+from hmret.model.times import format_time, nanoseconds_of
 from hmret.model.values import define, frozen
 
 __all__ = ["Conditions"]
@@ -56,6 +58,7 @@ class Conditions:
                     ("brake_holds", surveyor.brake.announcement),
                     ("disk_stays_full", surveyor.disk.announcement),
                     ("reads_hold_back", surveyor.looks.announcement),
+                    ("fleet_paused", _paused_detail(surveyor.fleet)),
                 )
                 if told
             ),
@@ -73,3 +76,13 @@ class Conditions:
             where = {name: fact for name, fact in condition.facts().items() if name != "detail"}
             ledger.enter(Entry("no_longer", facts={"what": condition.event, **where}))
         self._lasting = lasting
+
+
+def _paused_detail(fleet: FleetLink | None) -> str | None:
+    """Say who has paused the fleet, since when, and why; None: nobody has, as far as is known here."""
+    settings = None if fleet is None else fleet.view().settings
+    paused = None if settings is None else settings.paused
+    if paused is None:
+        return None
+    reason = f": {paused.reason}" if paused.reason else ""
+    return f"by {paused.by or 'somebody'} since {format_time(nanoseconds_of(paused.at))}{reason}"

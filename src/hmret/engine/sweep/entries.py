@@ -72,6 +72,7 @@ _KINDS: Mapping[str, _Kind] = {
     "record_not_written": _Kind(level=logging.ERROR, is_journalled=False),
     "recover": _Kind("deletion_recovered", logged=lambda facts: {"reason": facts["reason"]}),
     "release": _Kind("image_released"),
+    "released": _Kind("copy_released", logging.DEBUG),
     "restore": _Kind("image_restored"),
     "sweep": _Kind("sweep_ended"),
 }

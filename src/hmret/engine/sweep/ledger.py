@@ -177,6 +177,10 @@ class SweepLedger:
         level = logging.WARNING if kept.reason is Reason.BROKEN else None
         self.enter(Entry("kept", keys[0], {"reason": reason, **detail}, level))
 
+    def add_uncounted(self, deletions: Iterable[Deletion]) -> None:
+        """Enter images whose copies here no longer count in the fleet, right before they are to go."""
+        self.enter(*(Entry("released", deletion.key) for deletion in deletions))
+
     def add_held_back(self, deletion: Deletion, outcome: ReleaseOutcome) -> None:
         """Enter an image that stays because the fleet needs it, as was found right before it was to go."""
         detail = {"detail": outcome.detail} if outcome.detail else {}

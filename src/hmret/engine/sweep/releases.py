@@ -71,7 +71,9 @@ class Releases:
         for_space = {one.digest for one in last if one.rows[0].reason is Reason.DISK_PRESSURE}
         outcomes = await self._ask(wanted, for_space)
         held = {digest: one for digest, one in outcomes.items() if not one.is_released}
-        self._released.update((digest, one) for digest, one in wanted.items() if digest not in held)
+        released = {digest: one for digest, one in wanted.items() if digest not in held}
+        self._released.update(released)
+        ledger.add_uncounted(released.values())
         if held:
             self.has_refused = True
             self.is_closed |= any(one.reason in _FOR_ALL for one in held.values())

@@ -40,6 +40,7 @@ _IMAGES = (
     Column(title="digest", worth=8),
     Column(title="reason", worth=6),
     Column(title="on disk", worth=5, is_right=True),
+    Column(title="elsewhere", worth=4, is_right=True),
 )
 
 
@@ -172,6 +173,7 @@ def _image_row(image: ImageDocument) -> list[str]:
         shorten_digest(image.digest),
         image.reason.value,
         format_size(image.disk_bytes),
+        _count(image.copies_elsewhere),
     ]
 
 
