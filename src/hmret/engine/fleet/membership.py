@@ -1,11 +1,12 @@
 """Whether an engine is part of a fleet; where it is in none, nothing of a fleet is imported."""
 
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Protocol
 
 from hmret.engine.events import EventHub
 from hmret.engine.platform import Platform
+from hmret.model.errors import ConfigError
 from hmret.model.fleet import FleetLink
 from hmret.model.policy.config import RetentionConfig
 
@@ -56,8 +57,8 @@ async def membership(
         yield None
         return
     if open_fleet is None:
-        from hmret.engine.fleet.opening import open_keeper  # noqa: PLC0415 - without a fleet it is not imported
-
+        with _naming_what_is_missing():
+            from hmret.engine.fleet.opening import open_keeper  # noqa: PLC0415 - without a fleet it is not imported
         open_fleet = open_keeper
     async with open_fleet(config, platform, data_fd, events) as link:
         yield link
@@ -75,8 +76,25 @@ async def readership(
         yield None
         return
     if open_reader is None:
-        from hmret.engine.fleet.opening import open_reader as of_settings  # noqa: PLC0415 - likewise
-
+        with _naming_what_is_missing():
+            from hmret.engine.fleet.opening import open_reader as of_settings  # noqa: PLC0415 - likewise
         open_reader = of_settings
     async with open_reader(config, platform, data_fd) as link:
         yield link
+
+
+@contextmanager
+def _naming_what_is_missing() -> Iterator[None]:
+    """Import what only a host of a fleet needs.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name != "httpx2":
+            raise
+        raise ConfigError(
+            "hmret.fleet.endpoints: a fleet needs httpx2, which is not installed; pip install 'hmret[fleet]'"
+        ) from None
