@@ -5,7 +5,7 @@ import json
 import queue
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -33,6 +33,9 @@ _ACTIONS = {
     "backoff": "none",
     "expired": "delete",
 }
+
+
+_STAYING = ("referenced", "leased", "pinned", "not_allowed", "not_ready", "broken", "latest")
 
 
 def text_of(moment: datetime) -> str:
@@ -108,6 +111,15 @@ class PretendHost:
     fleet: Document | None = None
     """What `/v1/fleet` answers; None: the host is in no fleet."""
     vm_names: dict[str, str] = attrs.field(factory=dict)
+    quarantined: list[Document] = attrs.field(factory=list)
+    went: list[Document] = attrs.field(factory=list)
+    past: list[Document] = attrs.field(factory=list)
+    users: list[Document] = attrs.field(factory=list)
+    repositories: list[Document] = attrs.field(factory=list)
+    leases: list[Document] = attrs.field(factory=list)
+    refused: str | None = None
+    space: Document = attrs.field(factory=dict)
+    """What of the disk is other than on one without limits."""
     asked: list[str] = attrs.field(factory=list)
     """The paths that were asked for, with their queries."""
     listeners: list["queue.Queue[bytes | None]"] = attrs.field(factory=list)
@@ -130,11 +142,16 @@ class PretendHost:
     def status(self) -> Document:
         return {
             "version": "0.2.0",
+            "host": "box-7",
             "data_dir": "/var/lib/hypeman",
             "enabled": self.enabled,
             "sweeping": False,
             "images_seen": len(self.images),
             "suspended": self.suspended,
+            "quarantine": {
+                "images": len(self.quarantined),
+                "bytes": sum(image["disk_bytes"] for image in self.quarantined),
+            },
             "disk": self.disk,
             "brake": self.brake,
             "stopped_timers": self.stopped_timers,
@@ -144,7 +161,79 @@ class PretendHost:
                 "status": "suspended" if self.suspended else "success",
                 "started_at": text_of(datetime.now(UTC) - timedelta(seconds=37)),
                 "errors": [],
+                "duration_seconds": 1.25,
+                "deleted_images": 3,
+                "deleted_bytes": 3 << 30,
             },
+        }
+
+    def answers(self) -> dict[str, Callable[[], Document]]:
+        """What is asked for beside the images, by path."""
+        return {
+            "/v1/status": self.status,
+            "/v1/forecast": self.forecast,
+            "/v1/space": self.disk_space,
+            "/v1/history": self.history,
+            "/v1/policy": self.policy,
+            "/v1/quarantine": lambda: {"images": self.quarantined},
+            "/v1/leases": lambda: {"leases": self.leases},
+            "/v1/users": lambda: self._list("users", self.users),
+            "/v1/repositories": lambda: self._list("repositories", self.repositories),
+        }
+
+    def _list(self, name: str, rows: list[Document]) -> Document:
+        at = text_of(datetime.now(UTC))
+        return {"at": at, "next": None, "total": len(rows), "matched": len(rows), name: rows}
+
+    def disk_space(self) -> Document:
+        return {
+            "at": text_of(datetime.now(UTC)),
+            "state": "no_limit",
+            "detail": "no limit is set",
+            "total_bytes": 1000 << 30,
+            "used_bytes": 600 << 30,
+            "available_bytes": 400 << 30,
+            "images_bytes": 300 << 30,
+            "quarantine_bytes": 20 << 30,
+            "trash_bytes": 0,
+            "other_bytes": 280 << 30,
+            "excess_bytes": 0,
+            "going_images": 0,
+            "retry_seconds": None,
+            **dict.fromkeys(("high_watermark", "low_watermark", "max_used")),
+            **dict.fromkeys(("high_bytes", "low_bytes", "max_used_bytes")),
+            **self.space,
+        }
+
+    def history(self) -> Document:
+        return {
+            "at": text_of(datetime.now(UTC)),
+            "journal": True,
+            "begins_at": None,
+            "days": self.went,
+            "events": self.past,
+            "last_event_id": "pretend-0",
+            "unreadable": [],
+        }
+
+    def policy(self) -> Document:
+        return {
+            "since": text_of(datetime.now(UTC)),
+            "refused": self.refused,
+            "restart_needed": [],
+            "config_files": ["/etc/hmret.yaml"],
+            "warnings": [],
+            "settings": [
+                {
+                    "key": "hmret.pinned",
+                    "value": ["a/*"],
+                    "text": "[a/*]",
+                    "source": "file",
+                    "where": "/etc/hmret.yaml:3",
+                    "description": "Patterns of repositories.",
+                    "is_policy": True,
+                }
+            ],
         }
 
     def forecast(self) -> Document:
@@ -187,6 +276,9 @@ class PretendHost:
             and (not wanted or any(wanted in text.lower() for text in _texts(image)))
         ]
         key = query.get("sort", "repository")
+        if key == "goes_at":
+            for image in found:
+                image["goes_at"] = None if image["reason"] in _STAYING else image["expires_at"]
         found.sort(
             key=lambda image: (image[key] is None, image[key] or 0, image["repository"], image["digest"]),
             reverse=query.get("order") == "desc",
@@ -207,7 +299,15 @@ class PretendHost:
         for image in self.images:
             if (image["repository"], image["digest"]) == (repository, digest):
                 gone = image["reason"] == "expired"
-                return {**image, "blockers": [] if gone else [image["reason"], "not_allowed"], "detail": None}
+                return {
+                    **image,
+                    "blockers": [] if gone else [image["reason"], "not_allowed"],
+                    "detail": None,
+                    "rule": 2,
+                    "vm_names": self.vm_names,
+                    "paths": [f"/var/lib/hypeman/images/{repository}"],
+                    "leases": [{"owner": "ci", "reason": "build 7", "expires_at": None}],
+                }
         raise KeyError(named)
 
 
@@ -236,12 +336,10 @@ class _Answer(BaseHTTPRequestHandler):
             self.send(503, json.dumps({"detail": "the engine has stopped"}).encode())
         elif parts.path == "/v1/events":
             self.stream()
-        elif parts.path == "/v1/status":
-            self.send_document(self.host.status())
         elif parts.path == "/v1/fleet" and self.host.fleet is not None:
             self.send_document(self.host.fleet)
-        elif parts.path == "/v1/forecast":
-            self.send_document(self.host.forecast())
+        elif (answer := self.host.answers().get(parts.path)) is not None:
+            self.send_document(answer())
         elif parts.path == "/v1/images":
             self.send_document(self.host.page(query))
         elif parts.path.startswith("/v1/images/"):

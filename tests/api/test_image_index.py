@@ -36,7 +36,7 @@ from support.builders import (
 from support.inline_threads import InlineThreads
 from support.memory_filesystem import MemoryFilesystem
 
-NUMBERS = ("size_bytes", "disk_bytes", "unused_since", "expires_at")
+NUMBERS = ("size_bytes", "disk_bytes", "unused_since", "expires_at", "goes_at")
 
 
 def fill(filesystem: MemoryFilesystem) -> None:

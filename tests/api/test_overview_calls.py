@@ -169,7 +169,7 @@ async def test_a_disk_above_its_high_mark_says_what_has_to_go(
             9 * MIB,
         )
         assert space["excess_bytes"] == space["used_bytes"] - 5 * MIB > 0
-        assert f"{space['excess_bytes']} bytes have to come free" in space["detail"]
+        assert space["detail"].startswith("what is in quarantine goes first")
         await api.client.post("/v1/sweeps")
         space = await api.get("/v1/space")
         assert (space["state"], space["excess_bytes"], space["detail"]) == (
@@ -209,6 +209,19 @@ async def test_a_full_disk_says_that_a_suspension_holds_everything_up(
         space = await api.get("/v1/space")
     assert space["state"] == "held_up"
     assert "deletion is suspended" in space["detail"]
+
+
+async def test_a_limit_that_nothing_can_go_for_says_why(
+    platform: Platform, filesystem: MemoryFilesystem
+) -> None:
+    make_image(filesystem, ALPINE, "a", size_bytes=4 * MIB)
+    make_guest(filesystem, "vm", "alpine")
+    filesystem.capacity_bytes = 100 * MIB
+    async with asking(platform, make_config(filesystem, disk=DiskLimits(max_used=MIB))) as api:
+        await api.client.post("/v1/sweeps")
+        space = await api.get("/v1/space")
+    assert (space["state"], space["excess_bytes"]) == ("held_up", 3 * MIB)
+    assert "every image is in use, kept by the policy" in space["detail"]
 
 
 # Who needs what, and repositories.
@@ -348,7 +361,8 @@ async def test_an_image_is_explained_with_its_folder_and_its_leases(
 async def test_the_settings_of_a_program_are_told_apart_from_defaults(
     platform: Platform, filesystem: MemoryFilesystem
 ) -> None:
-    async with asking(platform, make_config(filesystem, pinned=("ghcr.io/*",))) as api:
+    rule = Rule(match=("a/*",), tags=("v*",), unused_for=timedelta(days=90))
+    async with asking(platform, make_config(filesystem, pinned=("ghcr.io/*",), rules=(rule,))) as api:
         policy = await api.get("/v1/policy")
     settings = {one["key"]: one for one in policy["settings"]}
     pinned = settings["hmret.pinned"]
@@ -360,6 +374,7 @@ async def test_the_settings_of_a_program_are_told_apart_from_defaults(
     )
     assert pinned["description"]
     assert settings["hmret.brake"]["source"] == "default"
+    assert settings["hmret.rules"]["text"] == "1. match [a/*], tags [v*], unused_for 90d"
     assert (policy["refused"], policy["restart_needed"], policy["config_files"]) == (None, [], [])
     assert policy["since"] == format_time(START_NS)
 

@@ -21,7 +21,7 @@ from starlette.requests import Request
 from hmret.actors.threads import Threads
 from hmret.api.http.requests import read_choice
 from hmret.api.problems import Problem
-from hmret.api.repository_table import RepositoryTable
+from hmret.api.repository_table import STAYS, RepositoryTable
 from hmret.api.user_table import UserTable
 from hmret.engine.retention import Retention
 from hmret.engine.sweep.batches import batches
@@ -44,7 +44,14 @@ _FILTERS = 8
 
 T = TypeVar("T")
 _LAST = (1 << 63) - 1
-_NUMBERS = ("size_bytes", "disk_bytes", "unused_since", "expires_at")
+_NUMBERS = ("size_bytes", "disk_bytes", "unused_since", "expires_at", "goes_at")
+
+
+def _goes_at(verdict: Verdict) -> int:
+    if verdict.expires_at_ns is None or verdict.reason in STAYS:
+        return _LAST
+    return verdict.expires_at_ns
+
 
 _SortKey = tuple[str | int, str, str]
 
@@ -57,8 +64,9 @@ SORTS: Mapping[str, Callable[[Verdict], str | int]] = {
     "reason": lambda verdict: verdict.reason.value,
     "unused_since": lambda verdict: _LAST if verdict.unused_since_ns is None else verdict.unused_since_ns,
     "expires_at": lambda verdict: _LAST if verdict.expires_at_ns is None else verdict.expires_at_ns,
+    "goes_at": _goes_at,
 }
-"""The sort keys of images; a time that is not set sorts last. Ties are broken by repository and digest."""
+"""The sort keys of images; a time that is not set sorts last; by `goes_at` what stays as it is wanted does too. Ties are broken by repository and digest."""
 
 
 @frozen

@@ -7,16 +7,16 @@ import attrs
 from hmret.model.values import define, frozen
 from hmret.model.verdicts import ACTIONS, Action, Reason, Verdict
 
-__all__ = ["REPOSITORY_SORTS", "RepositoryRow", "RepositoryTable"]
+__all__ = ["REPOSITORY_SORTS", "STAYS", "RepositoryRow", "RepositoryTable"]
 
-# What stays as it is wanted, however old it is; all else goes at some time, or would but for something that passes.
-_STAYS = frozenset(
+STAYS = frozenset(
     (
         *(reason for reason, action in ACTIONS.items() if action is Action.CLEAR),
         Reason.KEPT_BY_RULE,
         Reason.LATEST,
     )
 )
+"""The reasons of images that stay as it is wanted; all others go at some time, or would but for something that passes."""
 _NEVER = (1 << 63) - 1
 
 
@@ -48,7 +48,7 @@ class RepositoryRow:
         created_ns = verdict.created_ns
         if created_ns is not None:
             self.newest_ns = created_ns if self.newest_ns is None else max(self.newest_ns, created_ns)
-        if verdict.reason in _STAYS or verdict.expires_at_ns is None:
+        if verdict.reason in STAYS or verdict.expires_at_ns is None:
             return
         # What a sweep deletes for want of space goes before all that has to wait.
         at_ns = 0 if verdict.reason is Reason.DISK_PRESSURE else verdict.expires_at_ns

@@ -2,7 +2,7 @@
 const vms = (sources, names) => (sources ?? []).map((source) => names?.[source] ? `${names[source]} (${source})` : source).join(", ");
 const last = (one) => one.last_referenced_by ? `; last needed by ${vms(one.last_referenced_by, one.vm_names)}` : "";
 const EVENTS = {
-  delete: (one) => `deleted ${short(one.image)}, freed ${bytes(one.bytes ?? 0)}${last(one)}`,
+  delete: (one) => `deleted ${short(one.image)}, ${one.quarantined_until ? `in quarantine until ${instant(one.quarantined_until)}` : `freed ${bytes(one.bytes ?? 0)}`}${last(one)}`,
   ghost: (one) => `removed the leftovers of a late tag call for ${String(one.digest ?? "").slice(0, 19)}`,
   mark: (one) => `${short(one.image)} is unused: its timer has started${last(one)}`,
   clear: (one) => `timer of ${short(one.image)} stopped: ${one.reason ? nameOf(one.reason).toLowerCase() : "used"}${one.referenced_by?.length ? ` by ${vms(one.referenced_by, one.vm_names)}` : ""}`,
@@ -40,16 +40,16 @@ function short(image) {
   const [repository, digest = ""] = String(image ?? "").split("@");
   return digest ? `${repository}@${digest.replace("sha256:", "").slice(0, 12)}` : repository;
 }
-function note(name, one) {
+function note(name, one, isNew = true) {
   const said = EVENTS[name] ? EVENTS[name](one) : plain(name);
-  const quiet = name === "sweep" && !one.deleted && !one.marked && one.status === "success";
+  const quiet = name === "sweep" && !one.deleted && !one.marked && !one.released && !one.errors && one.status === "success";
   if (!quiet) {
     const at = typeof one.time === "string" ? one.time : new Date().toISOString();
     $("log").querySelector(".waiting")?.remove();
-    $("log").prepend(make("li", {}, make("time", { datetime: at, title: instant(at) }, at.slice(11, 19)), make("span", { class: BAD.has(name) ? "what bad" : "what" }, said)));
+    $("log").prepend(make("li", {}, make("time", { datetime: at, title: instant(at) }, at.slice(0, 10) === new Date(Date.now() + ahead).toISOString().slice(0, 10) ? at.slice(11, 19) : dayName(at.slice(0, 10), { day: "numeric", month: "short" })), make("span", { class: BAD.has(name) ? "what bad" : "what" }, said)));
     while ($("log").children.length > 100) $("log").lastElementChild.remove();
   }
-  refresh();
+  if (isNew) refresh();
 }
 function showLive(isLive, text) {
   const [dot, words] = $("live").children;
@@ -57,9 +57,19 @@ function showLive(isLive, text) {
   if (words.textContent !== text) words.textContent = text;
 }
 let source = null;
+let seen = ""; // The id of the latest event that is shown.
+// The latest events, then all that come: none is lost in between, and none comes twice.
+async function openEvents() {
+  try {
+    const past = await ask("events", "v1/history?days=1");
+    for (const one of past.events) note(String(one.event), one, false);
+    seen = past.last_event_id;
+  } catch { /* Then only what happens from now on is shown. */ }
+  listen();
+}
 function listen() {
   source?.close();
-  source = new EventSource("v1/events");
+  source = new EventSource(seen ? `v1/events?after=${encodeURIComponent(seen)}` : "v1/events");
   source.addEventListener("open", () => { showLive(true, "live"); refresh(); });
   source.addEventListener("error", () => {
     showLive(false, "reconnecting");
@@ -68,7 +78,11 @@ function listen() {
   });
   for (const name of Object.keys(EVENTS)) {
     source.addEventListener(name, (event) => {
+      if (event.lastEventId) seen = event.lastEventId;
       let one = {};
       try { one = JSON.parse(event.data); } catch { return; }
       note(name, one && typeof one === "object" ? one : {});
     });
+  }
+  source.addEventListener("dropped", () => setTimeout(listen, 1000));
+}

@@ -4,14 +4,14 @@ function showColumns() {
   if ($("columns").children.length !== columns().length) {
     $("columns").replaceChildren();
     for (const [key, name, first, kind] of columns()) {
-      if (key === null) { $("columns").append(make("th", { scope: "col", class: kind ?? "" }, name)); continue; }
+      if (key === null) { $("columns").append(make("th", { scope: "col", role: "columnheader", class: kind ?? "" }, name)); continue; }
       const button = make("button", { type: "button" }, name, make("span", { class: "arrow", "aria-hidden": "true" }));
       button.addEventListener("click", () => {
         view.order = view.sort === key ? (view.order === "asc" ? "desc" : "asc") : first;
         view.sort = key;
         restart();
       });
-      $("columns").append(make("th", { scope: "col", class: `sortable ${kind ?? ""}`, "data-key": key }, button));
+      $("columns").append(make("th", { scope: "col", role: "columnheader", class: `sortable ${kind ?? ""}`, "data-key": key }, button));
     }
   }
   for (const cell of $("columns").children) {
@@ -44,32 +44,18 @@ function diskBytes(image) {
 }
 function factsOf(image) {
   const known = opened.get(`${image.repository}@${image.digest}`);
-  const list = make("dl");
-  const fact = (name, ...values) => list.append(make("dt", {}, name), make("dd", {}, ...values));
-  fact("Image", make("code", {}, `${image.repository}@${image.digest}`));
-  fact("Tags", image.tags.length ? image.tags.join(", ") : "none");
-  fact("Status", image.status);
-  fact("Size", `${bytes(image.size_bytes)}; ${bytes(image.disk_bytes)} on the disk`);
-  if (image.shared_with.length) fact("Shared with", `${image.shared_with.join(", ")}: they share the content, which is deleted once it is due in all of them`);
-  fact("Needed by", image.referenced_by.length ? image.referenced_by.map(called).join(", ") : "nothing that is known");
-  if (image.held_by.length) fact("Held by", image.held_by.map((one) => `${one.repository} (${nameOf(one.reason).toLowerCase()})`).join(", "));
-  if (status?.fleet) fact("Elsewhere", image.copies_elsewhere === null ? "not asked: it does not go now" : `${count(image.copies_elsewhere)} ${image.copies_elsewhere === 1 ? "host holds a copy that counts" : "hosts hold copies that count"}`);
-  fact("Unused since", image.unused_since ? instant(image.unused_since) : "no timer");
-  fact("Falls due", image.expires_at ? instant(image.expires_at) : "–");
-  if (known === undefined || known.state === "asking") fact("Holds it back", make("span", { class: "note" }, "loading …"));
-  else if (known.state === "failed") fact("Holds it back", make("span", { class: "note" }, known.text));
-  else {
-    fact("Holds it back", known.blockers.length ? known.blockers.map((one) => nameOf(one)).join(", ") : "nothing: the next sweep deletes it");
-    if (known.detail) fact("More", known.detail);
-  }
-  return make("tr", { class: "facts" }, make("td", { colspan: columns().length }, list));
+  const names = Object.fromEntries(vmNames);
+  const about = known?.state === "known" ? known.found : null;
+  const failure = known?.state === "failed" ? make("p", { class: "note" }, known.text) : null;
+  return make("tr", { class: "facts-row", role: "row" }, make("td", { colspan: columns().length, role: "cell" }, imageFacts(image, about, names), failure,
+    make("p", {}, imageLink(image.repository, image.digest, "A link to this image"))));
 }
 async function explain(key, reason) {
   opened.set(key, { state: "asking", reason });
   try {
     const answer = await fetch(`v1/images/${key.split("/").map(encodeURIComponent).join("/")}`, { cache: "no-store" });
-    const document_ = await answer.json();
-    opened.set(key, answer.ok ? { state: "known", reason, blockers: document_.blockers, detail: document_.detail } : { state: "failed", reason, text: document_.detail ?? answer.statusText });
+    const found = await answer.json();
+    opened.set(key, answer.ok ? { state: "known", reason, found } : { state: "failed", reason, text: found.detail ?? answer.statusText });
   } catch (error) {
     opened.set(key, { state: "failed", reason, text: error.message });
   }
@@ -92,14 +78,16 @@ function showRows() {
     });
     // An explanation is requested again once its verdict has changed.
     if (isOpen && opened.get(key).reason !== image.reason) explain(key, image.reason);
-    const shown = image.tags.slice(0, 6).map((tag) => make("span", { class: "tag mono" }, tag));
+    const shown = image.tags.length === 0 ? [make("span", { class: "note" }, "untagged")] : image.tags.slice(0, 6).map((tag) => make("span", { class: "tag mono" }, tag));
     if (image.tags.length > 6) shown.push(make("span", { class: "note" }, `and ${count(image.tags.length - 6)} more`));
-    const isPast = image.expires_at !== null && image.action !== "mark" && image.action !== "clear" && Date.parse(image.expires_at) <= Date.now() + ahead;
-    rows.push(make("tr", { class: isOpen ? "row open" : "row" },
-      make("td", {}, button, ...shown), make("td", {}, ...reasonText(image)), make("td", { class: "holder" }, ...holders(image)),
-      ...(status?.fleet ? [make("td", { class: "num" }, image.copies_elsewhere === null ? make("span", { class: "note" }, "–") : count(image.copies_elsewhere))] : []),
-      make("td", { class: "num" }, ...diskBytes(image)), make("td", {}, moment(image.unused_since)),
-      make("td", {}, moment(image.expires_at, isPast ? "due past" : "due"))));
+    const stays = STAYS.has(image.reason);
+    const isPast = image.expires_at !== null && image.action !== "mark" && image.action !== "clear" && !stays && Date.parse(image.expires_at) <= Date.now() + ahead;
+    const falls = stays && image.expires_at !== null ? make("span", { class: "note", title: `its window ends ${instant(image.expires_at)}` }, "stays") : moment(image.expires_at, isPast ? "due past" : "due");
+    const cell = (name, kind, ...values) => make("td", { role: "cell", class: kind, "data-label": name }, ...values);
+    rows.push(make("tr", { class: isOpen ? "row open" : "row", role: "row" },
+      cell("Image", null, button, ...shown), cell("State", null, ...reasonText(image)), cell("Needed by", "holder", ...holders(image)),
+      ...(status?.fleet ? [cell("Elsewhere", "num", image.copies_elsewhere === null ? make("span", { class: "note" }, "–") : count(image.copies_elsewhere))] : []),
+      cell("On the disk", "num", ...diskBytes(image)), cell("Unused since", null, moment(image.unused_since)), cell("Falls due", null, falls)));
     if (isOpen) rows.push(factsOf(image));
   }
   $("rows").replaceChildren(...rows);
@@ -135,7 +123,8 @@ async function list() {
     told(error.message);
   }
 }
-function restart() { [view.before, view.after] = [[], null]; keepLink(); list(); }
+function showOrder() { $("sort").value = `${view.sort} ${view.order}`; }
+function restart() { showOrder(); [view.before, view.after] = [[], null]; keepLink(); list(); }
 function takeFilters() {
   [view.q, view.action, view.reason] = [$("q").value.trim(), $("action").value, $("reason").value];
   showShare();
@@ -145,6 +134,7 @@ let typing = 0;
 $("q").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(takeFilters, 200); });
 $("action").addEventListener("change", takeFilters);
 $("reason").addEventListener("change", takeFilters);
+$("sort").addEventListener("change", () => { [view.sort, view.order] = $("sort").value.split(" "); restart(); });
 $("tools").addEventListener("submit", (event) => { event.preventDefault(); clearTimeout(typing); takeFilters(); });
 function turn() { list().then(() => $("images").scrollIntoView({ block: "start" })); }
 $("on").addEventListener("click", () => { view.before.push(view.after); view.after = view.next; turn(); });

@@ -19,13 +19,23 @@ const isAbort = (error) => error.name === "AbortError";
 const link = new URLSearchParams(location.search);
 const view = {
   q: link.get("q") ?? "", action: link.get("action") ?? "", reason: link.get("reason") ?? "",
-  sort: COLUMNS.some(([key]) => key !== null && key === link.get("sort")) ? link.get("sort") : "expires_at",
+  sort: COLUMNS.some(([key]) => key !== null && key === link.get("sort")) ? link.get("sort") : "goes_at",
   order: link.get("order") === "desc" ? "desc" : "asc", before: [], after: null, next: null, matched: 0,
 };
 function keepLink() {
   const kept = new URLSearchParams();
   for (const key of ["q", "action", "reason", "sort", "order"]) if (view[key]) kept.set(key, view[key]);
-  history.replaceState(null, "", `?${kept}`);
+  history.replaceState(null, "", `?${kept}${location.hash}`);
+  showExports();
+}
+
+// Links to all that matches, as a file.
+function showExports() {
+  for (const form of ["csv", "json"]) {
+    const query = new URLSearchParams({ format: form, sort: view.sort, order: view.order });
+    for (const key of ["q", "action", "reason"]) if (view[key]) query.set(key, view[key]);
+    $(`as-${form}`).href = `v1/export?${query}`;
+  }
 }
 
 let problem = null;

@@ -2,7 +2,7 @@ function showBanners() {
   const box = $("banners");
   const banners = [];
   if (problem !== null) {
-    banners.push(make("section", { class: "banner" }, make("h2", {}, "hmret does not answer"),
+    banners.push(make("section", { class: "banner", id: "no-answer" }, make("h2", {}, "hmret does not answer"),
       make("p", {}, `What you see may be out of date: ${problem}`)));
   }
   if (status !== null && status.suspended.length > 0) {
@@ -25,17 +25,21 @@ function showBanners() {
   }
   const brake = status?.brake;
   if (brake && !brake.released) {
-    banners.push(make("section", { class: "banner", id: "brake" }, make("h2", {}, "The brake holds"),
+    banners.push(make("section", { class: "banner warn", id: "brake" }, make("h2", {}, "The brake holds"),
       make("p", {}, `${count(brake.expired)} of ${count(brake.eligible)} images have expired at once. They will be deleted ${inAbout(brake.seconds)}, unless hmret.enabled is set to false; hmret sweep --release-brake deletes them now.`)));
   }
   const stopped = status?.stopped_timers;
   if (stopped) {
-    banners.push(make("section", { class: "banner", id: "stopped-timers" }, make("h2", {}, `${stopped.timers === 1 ? "A timer was" : `${count(stopped.timers)} timers were`} stopped`),
+    banners.push(make("section", { class: "banner warn", id: "stopped-timers" }, make("h2", {}, `${stopped.timers === 1 ? "A timer was" : `${count(stopped.timers)} timers were`} stopped`),
       make("p", {}, `The current settings stopped ${stopped.timers === 1 ? "it" : "them"}: ${stopped.detail}. Each of these images has to wait for its full window again once a pattern allows its deletion.`)));
   }
   if (status?.disk?.shortfall_bytes > 0) {
     banners.push(make("section", { class: "banner", id: "shortfall" }, make("h2", {}, "The disk stays too full"),
       make("p", {}, `Every eligible image has been deleted, and the disk is still ${bytes(status.disk.shortfall_bytes)} short of the low mark. Something else is filling the disk.`)));
+  }
+  if (policy?.refused) {
+    banners.push(make("section", { class: "banner", id: "refused" }, make("h2", {}, "The last reload was refused"),
+      make("p", {}, `The settings before it are in force. ${policy.refused}`), make("p", {}, linkTo({ view: "policy" }, "The policy in force"))));
   }
   const text = banners.map((one) => one.textContent).join("\n");
   // Not replaced while it stays the same, so that screen readers announce it once.
@@ -46,8 +50,9 @@ function showBanners() {
   }
 }
 
-function tile(name, number, more) {
-  return make("div", { class: "card tile" }, make("p", { class: "name" }, name), make("p", { class: "number" }, number), make("p", { class: "more" }, more));
+function tile(name, number, more, to = null) {
+  const title = to === null ? name : linkTo({ view: to }, name);
+  return make("div", { class: "card tile" }, make("p", { class: "name" }, title), make("p", { class: "number" }, number), make("p", { class: "more" }, more));
 }
 function held(groups) {
   let [amount, size] = [0, 0];
@@ -62,14 +67,19 @@ function showTiles() {
   const [waiting, waitingBytes] = held(["wait"]);
   const [due, dueBytes] = held(["held", "going"]);
   const totals = status.totals;
-  $("tiles").replaceChildren(...[
-    tile("In the cache", bytes(forecast.bytes), images(forecast.images)),
-    tile("In use", bytes(usedBytes), images(used)),
+  const kept = status.quarantine ?? { images: 0, bytes: 0 };
+  const focused = document.activeElement?.closest("#tiles a")?.getAttribute("href");
+  $("tiles").replaceChildren(
+    tile("In the cache", bytes(forecast.bytes), images(forecast.images), "repositories"),
+    tile("In use", bytes(usedBytes), images(used), "users"),
     tile("Unused, timer running", bytes(waitingBytes), images(waiting)),
     tile("Due", bytes(dueBytes), images(due)),
-    tile("Freed since the start", bytes(totals.deleted_bytes), `${images(totals.deleted_images)} deleted${totals.failed_deletes ? `, ${count(totals.failed_deletes)} failed` : ""}`),
-    status.fleet ? fleetTile() : null,
-  ].filter(Boolean));
+    tile("In quarantine", bytes(kept.bytes), `${images(kept.images)} held, not yet freed`, "quarantine"),
+    tile("Freed since the start", bytes(totals.deleted_bytes), `${images(totals.deleted_images)} deleted${totals.failed_deletes ? `, ${count(totals.failed_deletes)} failed` : ""}`, "history"),
+    ...(space?.total_bytes ? [tile("Disk", share(space.used_bytes, space.total_bytes), space.excess_bytes ? `${bytes(space.excess_bytes)} have to come free` : `${bytes(space.available_bytes)} free`, "disk")] : []),
+    ...(status.fleet ? [fleetTile()] : []),
+  );
+  if (focused) [...$("tiles").querySelectorAll("a")].find((one) => one.getAttribute("href") === focused)?.focus();
 }
 // How this host stands to its fleet, how many hosts are live, and whether deletion is paused.
 function fleetTile() {
@@ -79,13 +89,19 @@ function fleetTile() {
   if (status.fleet !== "joined" && fleet?.detail) more.push(fleet.detail);
   return tile("Fleet", FLEET_STATES[status.fleet] ?? plain(status.fleet), more.join("; ") || "…");
 }
+async function lookAtDisk() {
+  try {
+    space = await ask("tile-disk", "v1/space");
+    showTiles();
+  } catch { /* Its view tells why; the other tiles do without. */ }
+}
 function showShare() {
   if (forecast === null) return;
   const order = ["use", "choice", "wait", "held", "going", "odd"];
   const parts = forecast.holdings.filter((one) => one.images > 0)
     .sort((a, b) => order.indexOf(groupOf(a.reason)) - order.indexOf(groupOf(b.reason)));
   $("strip").replaceChildren(...parts.filter((one) => one.bytes > 0).map((one) => {
-    const part = make("span", { class: `g-${groupOf(one.reason)}` });
+    const part = make("span", { class: `g-${groupOf(one.reason)}`, title: `${nameOf(one.reason)}: ${bytes(one.bytes)}` });
     part.style.flexGrow = one.bytes;
     return part;
   }));

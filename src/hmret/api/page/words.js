@@ -22,11 +22,14 @@ const CAUSES = {
 };
 const COLUMNS = [
   ["repository", "Image", "asc"], ["reason", "State", "asc"], [null, "Needed by"], ["disk_bytes", "On the disk", "desc", "num"],
-  ["unused_since", "Unused since", "asc"], ["expires_at", "Falls due", "asc"],
+  ["unused_since", "Unused since", "asc"], ["goes_at", "Falls due", "asc"],
 ];
 // Only of a host in a fleet.
 const ELSEWHERE = [null, "Elsewhere", null, "num"];
 const FLEET_STATES = { joined: "joined", joining: "joining", unreachable: "no contact", not_initialised: "not created", rolled_back: "restored", duplicate_host: "duplicate", stopped: "stopped" };
+// What stays as it is wanted, however long ago its window has ended.
+const STAYS = new Set(["kept_by_rule", "latest", "pinned", "not_allowed", "not_pullable", "referenced", "leased", "open"]);
+const WENT = { delete: "deleted", release: "left the quarantine", restore: "restored", recover: "interrupted deletion" };
 const plain = (text) => String(text).replaceAll("_", " ");
 const groupOf = (reason) => (Object.hasOwn(REASONS, reason) ? REASONS[reason][0] : "odd");
 const nameOf = (reason) => (Object.hasOwn(REASONS, reason) ? REASONS[reason][1] : plain(reason));

@@ -7,12 +7,13 @@ from hmret.api.wire.convert import document_of, documents_of
 from hmret.engine.overview.overview import Past
 from hmret.engine.overview.space import Space
 from hmret.model.policy.config import RetentionConfig
+from hmret.model.policy.kinds import RULES
 from hmret.model.sizes import format_share
 from hmret.model.times import format_time
 from hmret.model.verdicts import Verdict
 from hmret.settings.in_force import SettingsInForce
-from hmret.settings.schema import SETTINGS
-from hmret.settings.writing import show_value
+from hmret.settings.schema import RULE_SETTINGS, SETTINGS, SettingSchema
+from hmret.settings.writing import show_value, write_value
 
 __all__ = ["history_document", "policy_document", "space_document", "used_images"]
 
@@ -71,15 +72,29 @@ def policy_document(
         structs.PolicyDocument,
         in_force,
         since=None if since_ns is None else format_time(since_ns),
-        settings=tuple(
-            document_of(
-                structs.SettingDocument,
-                origins[one.key],
-                key=one.key,
-                value=show_value(one, one.in_force_in(config)),
-                description=one.description,
-                is_policy=one.declared.is_policy,
-            )
-            for one in SETTINGS
-        ),
+        settings=tuple(_setting(one, config, origins[one.key]) for one in SETTINGS),
     )
+
+
+def _setting(setting: SettingSchema, config: RetentionConfig, origin: object) -> structs.SettingDocument:
+    value = show_value(setting, setting.in_force_in(config))
+    return document_of(
+        structs.SettingDocument,
+        origin,
+        key=setting.key,
+        value=value,
+        text=_text_of(setting, value),
+        description=setting.description,
+        is_policy=setting.declared.is_policy,
+    )
+
+
+def _text_of(setting: SettingSchema, value: object) -> str:
+    if setting.kind is not RULES or not isinstance(value, list):
+        return write_value(setting, value)
+    return "\n".join(f"{number}. {_rule(rule)}" for number, rule in enumerate(value, start=1)) or "[]"
+
+
+def _rule(rule: Mapping[str, object]) -> str:
+    values = {one.name: write_value(one, rule[one.name]) for one in RULE_SETTINGS}
+    return ", ".join(f"{name} {written}" for name, written in values.items() if written)

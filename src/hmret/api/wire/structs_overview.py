@@ -149,6 +149,9 @@ class SettingDocument(Document, frozen=True):
 
     key: str
     value: Annotated[Any, Meta(description="Durations are seconds, sizes bytes, shares percentages as text.")]
+    text: Annotated[
+        str, Meta(description="The value as a config file has it, a line for each rule; empty: unset.")
+    ]
     source: Literal["default", "file", "environment", "flag", "program"]
     where: Annotated[str | None, Meta(description="The file and line, the variable or the option.")]
     description: str

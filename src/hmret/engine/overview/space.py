@@ -3,9 +3,11 @@
 import enum
 from datetime import timedelta
 
+from hmret.model.durations import format_span
 from hmret.model.images import DiskUsage
 from hmret.model.plan.plan import Plan
 from hmret.model.policy.config import RetentionConfig
+from hmret.model.times import timedelta_nanoseconds
 from hmret.model.values import frozen
 from hmret.model.verdicts import Reason
 
@@ -88,7 +90,7 @@ def account(
     known = held.images_bytes + held.quarantine_bytes + held.trash_bytes
     return Space(
         state=state,
-        detail=_detail(state, config, plan, excess, retry_seconds),
+        detail=_detail(state, config, plan, retry_seconds),
         total_bytes=total,
         used_bytes=None if usage is None else usage.used_bytes,
         available_bytes=None if usage is None else usage.available_bytes,
@@ -141,11 +143,18 @@ def _why_held_up(config: RetentionConfig, plan: Plan | None) -> str:
         return "deletion is suspended: see the cause and its remedy in hmret status"
     if plan.is_closed and not config.window.yields_to_pressure:
         return "it is outside hmret.window.hours, and hmret.window.yields_to_pressure is false"
+    pressure = plan.pressure
+    if pressure is not None and not (pressure.projected_bytes or pressure.quarantined_bytes):
+        least = format_span(timedelta_nanoseconds(config.disk.min_unused_for))
+        return (
+            "every image is in use, kept by the policy, or unused for less than hmret.disk.min_unused_for "
+            f"({least}); hmret plan shows what keeps each"
+        )
     return ""
 
 
 def _detail(
-    state: SpaceState, config: RetentionConfig, plan: Plan | None, excess: int, retry_seconds: float | None
+    state: SpaceState, config: RetentionConfig, plan: Plan | None, retry_seconds: float | None
 ) -> str:
     again = "" if retry_seconds is None else f"; it is tried again in {_span(retry_seconds)}"
     return {
@@ -165,8 +174,7 @@ def _detail(
         ),
         SpaceState.HELD_UP: f"nothing can go: {_why_held_up(config, plan)}",
         SpaceState.PRESSED: (
-            f"{excess} bytes have to come free: the quarantine first, then images that only their window "
-            "keeps, longest unused first"
+            "what is in quarantine goes first, then images that only their window keeps, longest unused first"
         ),
     }[state]
 
