@@ -98,12 +98,15 @@ realfs: $(READY)
 # What a test compiles, or one of its processes, is not compiled again by the next.
 unexport PYTHONDONTWRITEBYTECODE
 
+# Twice as many at a time as there are processors: many tests wait for other processes, such as members of etcd.
+WORKERS ?= $(shell echo $$(( 2 * $$(nproc) )))
+
 test: $(READY)
-	$(BIN)/python -m pytest -q -n auto --dist worksteal
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
 # The same with all of each long proof, then the seeds of the simulation, the explorer and the mutations; some hours.
 prove: $(READY)
-	HMRET_PROVE=1 $(BIN)/python -m pytest -q -n auto --dist worksteal
+	HMRET_PROVE=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 	$(MAKE) simulate explore mutations
 
 check: check-fast test
@@ -117,10 +120,10 @@ check-fast: $(READY)
 
 # The tests of the disk, of the actors and of what the outside sees, without the native core.
 check-pure: $(READY)
-	HMRET_NATIVE=0 $(BIN)/python -m pytest -q -n auto --dist worksteal tests/disk tests/actors tests/outside tests/test_against_naive.py
+	HMRET_NATIVE=0 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal tests/disk tests/actors tests/outside tests/test_against_naive.py
 
 coverage: $(READY)
-	$(BIN)/python -m pytest -q -n auto --dist worksteal --cov --cov-report=term-missing
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --cov --cov-report=term-missing
 
 # Seeds of the simulation, from:to; a failing one is replayed by its number.
 SEEDS ?= 0:1000
@@ -184,7 +187,7 @@ test-newest:
 	rm -rf .venv/newest && $(PYTHON) -m venv .venv/newest
 	.venv/newest/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	.venv/newest/bin/python -m pip list --disable-pip-version-check
-	.venv/newest/bin/python -m pytest -q -n auto --dist worksteal $(TESTS)
+	.venv/newest/bin/python -m pytest -q -n $(WORKERS) --dist worksteal $(TESTS)
 
 # The tests on each Python from 3.11 to 3.14 that is here, else on Debian's own; TESTS as above.
 test-pythons:
