@@ -14,6 +14,7 @@ from hmret.model.policy.compiled import Policy
 from hmret.model.verdicts import Action, Reason
 from model.inventories import NOW
 from model.plan.test_policy_properties import DIGESTS, gone, inventories, policies
+from support.bounds import bound
 
 HOUR = timedelta(hours=1)
 MAY_GO = frozenset((Reason.EXPIRED, Reason.RETENTION_WINDOW, Reason.BRAKE, Reason.OUTSIDE_WINDOW))
@@ -29,7 +30,6 @@ facts = st.builds(
     last_used=moments,
     newest_registered=moments,
 )
-from support.bounds import bound
 
 views = st.builds(
     FleetView,
