@@ -23,6 +23,7 @@ from hmret.fleet.store import (
     Range,
     RangeResult,
     Result,
+    StoreError,
     StoreRefusedError,
     StoreUnreachableError,
     Txn,
@@ -107,14 +108,14 @@ class MemoryStore:
         """End a lease before its time."""
         self._end_lease(number)
 
-    def deliver_late(self) -> list[TxnResult | StoreRefusedError]:
+    def deliver_late(self) -> list[TxnResult | StoreError]:
         """Carry out what was sent and is late."""
         late, self._late = self._late, []
-        outcomes: list[TxnResult | StoreRefusedError] = []
+        outcomes: list[TxnResult | StoreError] = []
         for txn in late:
             try:
                 outcomes.append(self.carry_out(txn))
-            except StoreRefusedError as error:
+            except (StoreRefusedError, OutcomeUnknownError) as error:
                 outcomes.append(error)
         return outcomes
 
