@@ -20,6 +20,7 @@ from hmret.fleet.settings import SETTABLE
 from hmret.model.fleet import FleetSettings, FleetState
 from hmret.settings.load import load_settings
 from hmret.settings.schema import SETTINGS
+from support.bounds import IS_WHOLE
 from support.children import child
 from support.etcd import missing_etcd
 from support.patience import PATIENCE
@@ -139,6 +140,7 @@ def test_every_block_of_the_page_is_run_by_one_of_the_two() -> None:
     assert len(run) == PAGE.count("```sh\n")
 
 
+@pytest.mark.skipif(not IS_WHOLE, reason="takes a minute; make prove")
 def test_etcd_is_set_up_with_tls_and_users_and_put_back_from_a_backup(host: Host) -> None:
     (install,) = blocks_below("## Setting up etcd")[:1]
     (certificates,) = blocks_below("### TLS")

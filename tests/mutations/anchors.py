@@ -37,6 +37,7 @@ class Anchor:
     """Where its condition stands; None: it has none."""
 
 
+@cache
 def anchors_of(source: Path) -> dict[str, Anchor]:
     """Find all anchors below a folder of sources.
 

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 from mutations.anchors import anchors_of
@@ -78,6 +79,7 @@ def _unknown_names(source: Path, mutations: Sequence[Mutation]) -> Iterator[str]
         yield f"{mutations[int(number)].name}: {complaint}"
 
 
+@cache
 def _meaning(text: str) -> str:
     return ast.dump(ast.parse(text))
 
