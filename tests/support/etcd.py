@@ -184,9 +184,8 @@ class Cluster:
                 if self.tls is not None:
                     self.ctl("endpoint", "health", member=member)
                     return
-                with urllib.request.urlopen(f"{member.endpoint}/health", timeout=2) as answer:
-                    if b'"true"' in answer.read():
-                        return
+                if b'"true"' in _get(f"{member.endpoint}/health", timeout=2):
+                    return
             if not member.is_running or time.monotonic() > deadline:
                 pytest.fail(f"{member.name} does not answer; its log ends with: {member.last_words()}")
             time.sleep(0.02)
@@ -198,11 +197,9 @@ class Cluster:
             for member in self.members:
                 if not member.is_running:
                     continue
-                with (
-                    suppress(OSError),
-                    urllib.request.urlopen(f"{member.endpoint}/metrics", timeout=1) as answer,
-                ):
-                    if re.search(rb"^etcd_server_is_leader 1$", answer.read(), re.MULTILINE):
+                with suppress(OSError):
+                    metrics = _get(f"{member.endpoint}/metrics", timeout=1)
+                    if re.search(rb"^etcd_server_is_leader 1$", metrics, re.MULTILINE):
                         return member
             time.sleep(0.02)
         pytest.fail("no member leads")
@@ -228,6 +225,22 @@ class Cluster:
         """End all members."""
         for member in self.members:
             member.kill()
+
+
+def _get(url: str, *, timeout: float) -> bytes:
+    """Read a page, that of an error too.
+
+    Raises:
+        OSError: there is no answer.
+    """
+    try:
+        with urllib.request.urlopen(url, timeout=timeout) as answer:
+            content: bytes = answer.read()
+    except urllib.error.HTTPError as error:
+        # It holds the connection.
+        with error:
+            return error.read()
+    return content
 
 
 def _free_address() -> str:
