@@ -17,6 +17,7 @@ from hmret.model.policy.window import DeletionWindow
 from hmret.settings.load import Settings, load_settings
 from hmret.settings.warnings import Setting, warnings_about
 from settings.loading import Load, changed, complaint
+from support.bounds import bound
 from support.config_keys import KEYS
 
 pytestmark = pytest.mark.usefixtures("each_yaml_loader")
@@ -927,7 +928,7 @@ any_bytes = (
 )
 
 fuzzed = hypothesis_settings(
-    max_examples=300,
+    max_examples=bound(100, 300),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
 )

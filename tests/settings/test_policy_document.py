@@ -17,6 +17,7 @@ from hmret.model.policy.rules import Rule
 from hmret.model.policy.window import DeletionWindow
 from hmret.settings.load import load_settings
 from hmret.settings.policy_document import config_from_policy, policy_settings
+from support.bounds import bound
 
 KEYS = [
     "images.auto_delete.enabled",
@@ -279,7 +280,7 @@ def test_a_low_mark_above_the_high_one_of_the_base_is_told_of_the_low_one() -> N
     assert str(caught.value) == "hmret.disk.low_watermark: must not be above high_watermark (70%), got 80%"
 
 
-@hypothesis_settings(deadline=None, max_examples=300)
+@hypothesis_settings(deadline=None, max_examples=bound(100, 300))
 @given(
     values=strategies.dictionaries(
         strategies.sampled_from(KEYS) | strategies.text(max_size=20),
