@@ -11,7 +11,7 @@ import msgspec
 from hmret.actors.threads import Threads
 from hmret.api.http.streams import Stream
 from hmret.api.wire.convert import image_document
-from hmret.api.wire.structs import Document, ImageDocument, encode_document
+from hmret.api.wire.structs import Document, ImageDocument, cell_text, encode_document
 from hmret.model.plan.plan import Plan
 from hmret.model.times import format_time, nanoseconds_of
 from hmret.model.verdicts import Verdict
@@ -64,20 +64,9 @@ def _lines(rows: list[Any]) -> bytes:
 
 
 def _row(document: Document) -> list[str]:
-    return [safe_cell(_cell(value)) for value in msgspec.structs.astuple(document)]
+    return [safe_cell(cell_text(value)) for value in msgspec.structs.astuple(document)]
 
 
 def safe_cell(text: str) -> str:
     """Return a cell that no spreadsheet takes for a formula."""
     return f"'{text}" if text.startswith(_FORMULA) else text
-
-
-def _cell(value: object) -> str:
-    match value:
-        case None:
-            return ""
-        case tuple():
-            return " ".join(map(_cell, value))
-        case Document():
-            return ":".join(map(_cell, msgspec.structs.astuple(value)))
-    return str(value)

@@ -35,6 +35,7 @@ __all__ = [
     "Texts",
     "Time",
     "VmNames",
+    "cell_text",
     "encode_document",
 ]
 
@@ -183,3 +184,18 @@ class CandidatePlanDocument(PlanDocument, frozen=True, kw_only=True):
     """With a comparison if the settings differ from those in force."""
 
     comparison: ComparisonDocument | UnsetType = UNSET
+
+
+def cell_text(value: object) -> str:
+    """Return a value of a document as a cell of CSV.
+
+    Null is empty; elements of a list are separated by blanks, those of an object by colons.
+    """
+    match value:
+        case None:
+            return ""
+        case tuple():
+            return " ".join(map(cell_text, value))
+        case Document():
+            return ":".join(map(cell_text, msgspec.structs.astuple(value)))
+    return str(value)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from cyclopts import Parameter
 
-from hmret.api.wire.structs import Document
+from hmret.api.wire.structs import Document, cell_text
 from hmret.cli.display.columns import Column
 from hmret.cli.display.words import action_of
 from hmret.model.errors import ConfigError, InvalidReferenceError
@@ -176,16 +176,5 @@ def write_csv(kind: type[Document], documents: Iterable[Document]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(kind.__struct_fields__)
-    writer.writerows(map(_cell, msgspec.structs.astuple(document)) for document in documents)
+    writer.writerows(map(cell_text, msgspec.structs.astuple(document)) for document in documents)
     return text.getvalue()
-
-
-def _cell(value: Any) -> str:
-    match value:
-        case None:
-            return ""
-        case tuple():
-            return " ".join(map(_cell, value))
-        case Document():
-            return ":".join(map(_cell, msgspec.structs.astuple(value)))
-    return str(value)
