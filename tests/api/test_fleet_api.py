@@ -165,6 +165,23 @@ async def test_many_who_look_at_the_hosts_are_one_question_to_etcd(
         assert [host["holder"] for host in (await asked.get("/v1/fleet"))["hosts"]] == [A, B]
 
 
+async def test_a_host_that_has_joined_is_shown_as_live(
+    platform: Platform, filesystem: MemoryFilesystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hmret.api.fleet_calls.FRESH_SECONDS", 300.0)
+    async with in_fleet(platform, filesystem) as asked:
+        asked.put(**{asked.keys.session(A): "1"})
+        asked.fleet.state = FleetState.JOINING
+        for _ in range(2):
+            document = await asked.get("/v1/fleet")
+            assert [(host["holder"], host["live"]) for host in document["hosts"]] == [(A, False)]
+        asked.host(A)
+        asked.fleet.state = FleetState.JOINED
+        document = await asked.get("/v1/fleet")
+        assert document["state"] == "joined"
+        assert [(host["holder"], host["live"]) for host in document["hosts"]] == [(A, True)]
+
+
 async def test_without_etcd_the_status_is_what_the_host_knows(
     platform: Platform, filesystem: MemoryFilesystem
 ) -> None:

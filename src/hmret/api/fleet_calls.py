@@ -25,7 +25,7 @@ from hmret.model.values import define
 if TYPE_CHECKING:
     from hmret.fleet.operating import FleetOperator
     from hmret.fleet.overview import FleetStatus, LocalStatus
-    from hmret.model.fleet import FleetSettings
+    from hmret.model.fleet import FleetSettings, FleetState
 
 __all__ = ["FRESH_SECONDS", "FleetCalls"]
 
@@ -54,6 +54,8 @@ class FleetCalls:
     _threads: WorkerThreads
     _asking: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
     _asked_at: float = attrs.field(default=float("-inf"), init=False)
+    _asked_in: "FleetState | None" = attrs.field(default=None, init=False)
+    """How this host stood to the fleet when the hosts were asked for."""
     _known: "FleetStatus | None" = attrs.field(default=None, init=False)
     _problem: str | None = attrs.field(default=None, init=False)
 
@@ -83,7 +85,7 @@ class FleetCalls:
         from hmret.api.wire.convert_fleet import fleet_document  # noqa: PLC0415 - only where there is a fleet
 
         local = fleet.local_status()
-        status, problem = await self._hosts(fleet)
+        status, problem = await self._hosts(fleet, local.state)
         if problem is not None and local.detail is None:
             local = attrs.evolve(local, detail=problem)
         return _json(fleet_document(local, status))
@@ -170,16 +172,22 @@ class FleetCalls:
             raise Problem(HTTPStatus.NOT_FOUND, "no-fleet", detail)
         return fleet
 
-    async def _hosts(self, fleet: HostInFleet) -> "tuple[FleetStatus | None, str | None]":
-        """Return the hosts as they were some seconds ago, or what is wrong; etcd is asked once for all clients."""
+    async def _hosts(
+        self, fleet: HostInFleet, state: "FleetState"
+    ) -> "tuple[FleetStatus | None, str | None]":
+        """Return the hosts as they were a moment ago, or what is wrong; etcd is asked once for all clients.
+
+        They are never older than the state of this host: one that has joined is shown as live.
+        """
         async with self._asking:
-            if anyio.current_time() - self._asked_at > FRESH_SECONDS:
+            is_fresh = anyio.current_time() - self._asked_at <= FRESH_SECONDS
+            if not is_fresh or self._asked_in is not state:
                 try:
                     async with _asking_etcd():
                         self._known, self._problem = await fleet.operator.status(), None
                 except Problem as problem:
                     self._known, self._problem = None, problem.detail
-                self._asked_at = anyio.current_time()
+                self._asked_at, self._asked_in = anyio.current_time(), state
             return self._known, self._problem
 
     def _forget_hosts(self) -> None:
