@@ -138,7 +138,7 @@ def test_an_image_is_leased_and_let_go(service: Service, cache: Cache, call: Cal
     code, output, _ = call("leases", "-o", "wide", "--data-dir", cache.root)
     assert all(word in output for word in (identity, f"sha256:{'a' * 64}", "me", "look at it"))
     code, output, _ = call("leases", "--data-dir", cache.root)
-    assert all(word in output for word in (identity, ALPINE, "a" * 12))
+    assert all(word in output for word in (identity, ALPINE, "a" * 12, "me"))
     assert max(map(len, output.splitlines())) <= 80
     assert call("leases", "-q", "--data-dir", cache.root)[1] == f"{ALPINE}@sha256:{'a' * 64}\n"
     _, output, _ = call("leases", "-o", "csv", "--data-dir", cache.root)

@@ -145,7 +145,7 @@ def tell(verdict: Verdict, config: RetentionConfig | None = None) -> list[str]:
     ("blocker", "words"),
     [
         (Reason.BROKEN, "broken, so left alone: no rootfs"),
-        (Reason.LEASED, "covered by a lease"),
+        (Reason.LEASED, "covered by a lease; hmret leases says whose"),
         (Reason.BACKOFF, "its deletion failed recently"),
         (Reason.DEFERRED, "deferred: more images are due than hmret.max_deletes_per_sweep, 7"),
         (Reason.OPEN, "a process has its disk open"),

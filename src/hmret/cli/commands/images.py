@@ -27,9 +27,9 @@ _COLUMNS = (
     Column(title="repository", worth=9, least=16, least_of=last_part, shorten=shorten_repository),
     Column(title="digest", worth=8),
     Column(title="on disk", worth=7, is_right=True),
-    Column(title="last use", worth=5),
-    Column(title="due", worth=6),
-    Column(title="reason", worth=4),
+    Column(title="last use", worth=4),
+    Column(title="due", worth=5),
+    Column(title="reason", worth=6),
     Column(title="holders", worth=3, least=10, shorten=shorten_list),
     Column(title="tags", worth=2, least=8, shorten=shorten_list),
 )

@@ -80,9 +80,9 @@ _COLUMNS = (
     Column(title="id", worth=9),
     Column(title="repository", worth=8, least=16, least_of=last_part, shorten=shorten_repository),
     Column(title="digest", worth=6),
-    Column(title="owner", worth=5, least=8),
+    Column(title="owner", worth=7, least=8),
     Column(title="reason", worth=4, least=8),
-    Column(title="expires", worth=7),
+    Column(title="expires", worth=5),
 )
 
 

@@ -39,7 +39,7 @@ def describe_reason(  # noqa: C901, PLR0912, PLR0915 - one case for each reason
         case Reason.REFERENCED:
             yield from (f"referenced by {name_source(source, vm_names)}" for source in verdict.referenced_by)
         case Reason.LEASED:
-            yield "covered by a lease"
+            yield "covered by a lease; hmret leases says whose"
         case Reason.PINNED:
             pins = [pin for pin in config.pinned if compile_patterns([pin]).matches(verdict.repository)]
             yield f"pinned: hmret.pinned has {', '.join(pins) or 'a pattern for it'}"

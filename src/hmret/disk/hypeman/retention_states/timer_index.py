@@ -88,4 +88,5 @@ def _list_all(
             except (FileNotFoundError, NotADirectoryError):
                 continue
         names = [name.removesuffix(STATE_SUFFIX) for name in (*links, *others) if name.endswith(STATE_SUFFIX)]
-        yield path, (folders, [name for name in names if are_digests([name])])
+        # All at once, as nearly always they are.
+        yield path, (folders, names if are_digests(names) else [name for name in names if are_digests([name])])
