@@ -46,12 +46,12 @@ class Planner:
     async def plan_sweep(self, inventory: Inventory, now: datetime, *, asks_all: bool = False) -> Plan:
         """Make the plan for a sweep, with a deletion token of the fleet where it needs one.
 
-        `asks_all`: whether the fleet is asked about everything that it holds back, however lately it was.
+        `asks_all`: whether the fleet is asked again about everything that it holds back, however recently it was.
         """
         made = await self.decide(inventory, now, asks_all=asks_all, patience=_PATIENCE)
         fleet = self.fleet
         if fleet is not None and made.fleet is not None:
-            # None was free the last time; whether one is, only taking it tells.
+            # None was free the last time; only taking one shows whether one is now.
             wants_token = made.reasons[Reason.FLEET_BRAKE] or made.pressure is not None
             if made.fleet.view.token_free is False and wants_token and await fleet.take_token(1):
                 inventory = attrs.evolve(inventory, fleet=fleet.view())
@@ -117,7 +117,7 @@ class Planner:
             further = max(2 * further, FURTHER)
 
     async def ask_about(self, digest: str) -> None:
-        """Ask the fleet, where there is one, about the copies of one image, however lately it was asked."""
+        """Ask the fleet, where there is one, about the copies of one image, however recently it was asked."""
         if self.fleet is not None:
             with anyio.move_on_after(_PATIENCE / 6):
                 await self.fleet.ask((digest,), asks_all=True)

@@ -298,7 +298,7 @@ class Retention:
         return self._schedule.reconfigure(config)
 
     def begin_sweeps(self) -> None:
-        """Start sweeping, at once and then every interval, if `open_engine` was told not to do so by itself."""
+        """Start sweeping, at once and then every interval, where they do not start by themselves."""
         self._loop.require()
         self._schedule.begin()
 

@@ -42,7 +42,7 @@ from hmret.model.values import define, frozen
 __all__ = ["Moment", "Survey", "Surveyor"]
 
 _YOUNG_NS = 600 * SECOND
-"""How long before a sweep a guest may have been created whose tag is not known yet, because it moves frequently."""
+"""A guest created at most this long before a sweep counts as new: its tag may have been missed while it was moved."""
 _AHEAD_NS = 300 * SECOND
 """How far such a guest's creation time may be ahead of the sweep's clock; a later one proves nothing."""
 

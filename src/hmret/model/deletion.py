@@ -42,7 +42,7 @@ class DueRow(msgspec.Struct, frozen=True, gc=False):
 class Deletion(msgspec.Struct, frozen=True, gc=False):
     """An image that goes, with all its rows.
 
-    This is no attrs class: there may be very many at once, and a struct without `gc` keeps them out of the
+    This is not an attrs class: there may be very many at once, and a struct without `gc` keeps them out of the
     garbage collector's rounds.
     """
 

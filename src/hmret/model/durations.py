@@ -33,7 +33,7 @@ def parse_duration(text: str) -> int:
     """Read a Go duration; returns whole nanoseconds. Each term is truncated to whole nanoseconds, as Go does.
 
     Raises:
-        ValueError: the text is no Go duration, or does not fit into 64 bits.
+        ValueError: the text is not a Go duration, or does not fit into 64 bits.
     """
     try:
         return _parse(text, _UNITS)
@@ -48,7 +48,7 @@ def parse_span(text: str) -> int:
     """Read a duration in Go's syntax, with days (24 hours) and weeks (7 days) too; returns whole nanoseconds.
 
     Raises:
-        ValueError: the text is no duration, or does not fit into 64 bits.
+        ValueError: the text is not a duration, or does not fit into 64 bits.
     """
     try:
         return _parse(text, {**_UNITS, **_LONG_UNITS})
@@ -59,7 +59,7 @@ def parse_span(text: str) -> int:
 
 
 def go_duration(text: str) -> str:
-    """Write a duration with days or weeks as Go takes it, `720h` for `30d`; empty where the text is no duration."""
+    """Write a duration with days or weeks as Go takes it, `720h` for `30d`; empty where the text is not a duration."""
     try:
         written = format_duration(parse_span(text))
     except ValueError:
@@ -71,7 +71,7 @@ def go_duration(text: str) -> str:
 
 
 class _NotADurationError(ValueError):
-    """A text is no duration at all, as opposed to one that is too long."""
+    """A text is not a duration at all, as opposed to one that is too long."""
 
 
 def _parse(text: str, units: Mapping[str, int]) -> int:

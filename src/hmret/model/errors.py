@@ -4,7 +4,7 @@
 HmretError
 ├── ConfigError            a setting is missing, mistyped or contradictory: the operator must correct it
 │   └── StopsTimersError   a sweep would stop all timers, and nothing says that this is intended
-├── InvalidReferenceError  a text is no image reference: the caller must correct it
+├── InvalidReferenceError  a text is not an image reference: the caller must correct it
 │   └── AmbiguousImageError  a text may mean several images: the message lists them
 ├── ImageNotFoundError     the image is not in the cache, not ready or incomplete: the caller pulls it again
 ├── ImageExistsError       the image to restore is in the cache already: there is nothing to do

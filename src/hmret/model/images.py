@@ -52,7 +52,7 @@ class SharedDisk(msgspec.Struct, frozen=True, gc=False, array_like=True):
 class Image(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One digest folder of the cache.
 
-    This is no attrs class: there may be hundreds of thousands of instances, and a struct without `gc` keeps
+    This is not an attrs class: there may be hundreds of thousands of instances, and a struct without `gc` keeps
     them out of the garbage collector's rounds.
     """
 
@@ -80,7 +80,7 @@ class Image(msgspec.Struct, frozen=True, gc=False, array_like=True):
     copy: "Image | None" = None
     """The folder of its own that the repository has for this digest beside the content; None: there is none."""
     foreign: str | None = None
-    """What in its folder is no regular file, so that it is not deleted although it boots; None: nothing."""
+    """What in its folder is not a regular file, so that it is not deleted although it boots; None: nothing."""
     making: str | None = None
     """What hypeman is writing in its folder at the moment; None: nothing."""
 
@@ -124,7 +124,7 @@ _NO_IMAGES: Mapping[str, Image] = {}
 class Repository(msgspec.Struct, frozen=True, gc=False):
     """One repository, with a row for each digest that it has, in either layout.
 
-    This is no attrs class: there may be very many instances, and the garbage collector need not traverse
+    This is not an attrs class: there may be very many instances, and the garbage collector need not traverse
     them.
     """
 

@@ -101,7 +101,7 @@ class Builds:
 
     @classmethod
     def of(cls, digests: Iterable[str], references: Iterable[str]) -> Self:
-        """Collect what build records name: digests and references; a text that is no reference is ignored."""
+        """Collect what build records name: digests and references; a text that is not a reference is ignored."""
         tags: dict[str, set[str]] = {}
         named: dict[str, set[str]] = {}
         for text in references:

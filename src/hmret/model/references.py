@@ -54,7 +54,7 @@ def parse_reference(text: str) -> ImageReference:
     Parsing the text of the result gives the same result again. The time is linear in the length of the text.
 
     Raises:
-        InvalidReferenceError: the text is no image reference.
+        InvalidReferenceError: the text is not an image reference.
     """
     first, slash, rest = text.partition("/")
     if not slash:

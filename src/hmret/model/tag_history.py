@@ -199,10 +199,10 @@ def current_digest(repository: Repository | None, tag: str | None) -> frozenset[
 
 
 def is_unreadable_tag(repository: Repository | None, tag: str | None) -> bool:
-    """Return whether a tag exists but is no valid link; a tag named like a digest's folder counts as such."""
+    """Return whether a tag exists but is not a valid link; a tag named like a digest's folder counts as such."""
     if repository is None or tag is None:
         return False
-    # guard(odd-tag-target-unknown): The target of a tag that is no valid link is unknown, so a guest that
+    # guard(odd-tag-target-unknown): The target of a tag that is not a valid link is unknown, so a guest that
     # names it keeps every digest of the repository.
     return (
         tag in repository.odd_tags

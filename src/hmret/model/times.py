@@ -85,7 +85,7 @@ def _seconds_to(text: str) -> int:
     """Count the seconds from the epoch to the start of a day.
 
     Raises:
-        ValueError: the text is no day.
+        ValueError: the text is not a day.
     """
     return _days(text) * 86_400
 
@@ -94,7 +94,7 @@ def _days(text: str) -> int:
     """Count the days from the epoch to a date.
 
     Raises:
-        ValueError: the text is no date.
+        ValueError: the text is not a date.
     """
     if _DATE.fullmatch(text) is None:
         raise ValueError(f"not a date: {text!r}")

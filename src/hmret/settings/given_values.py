@@ -114,7 +114,7 @@ class GivenValue:
             required: keys that must not be null in a document, as their absence would widen a rule.
 
         Raises:
-            ConfigError: the value is no mapping, a key is given twice or is unknown, or one of `required` is null.
+            ConfigError: the value is not a mapping, a key is given twice or is unknown, or one of `required` is null.
         """
         lines: dict[str, int] = {}
         for key, node in self.pairs():

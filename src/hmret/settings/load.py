@@ -65,7 +65,7 @@ def load_settings(
     Raises:
         UnavailableError: a config file that is named does not exist.
         ConfigError: the file cannot be read or a setting is not usable; the message is one line.
-        KeyError: `flags` holds a key that is no setting.
+        KeyError: `flags` holds a key that is not a setting.
     """
     # guard(reload-reads-plain-files): A pipe in the place of a config file would make a running service wait for
     # ever, so a reload reads regular files only.

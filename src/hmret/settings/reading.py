@@ -172,7 +172,7 @@ def _read_rules(value: GivenValue, _: SettingSchema) -> tuple[Rule, ...]:
         from hmret.settings.yaml_nodes import read_yaml  # noqa: PLC0415 - only YAML in a variable needs PyYAML
 
         document = read_yaml(value.name, _check_unicode(value.place, value.content), "rules")
-        # An empty document is no list: the variable itself is refused below.
+        # An empty document is not a list: the variable itself is refused below.
         value = value if document is None else document
     return tuple(_rule(element) for element in value.elements("a mapping of keys to values", each="rule"))
 

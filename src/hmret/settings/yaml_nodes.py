@@ -51,7 +51,10 @@ def read_yaml(file: str, text: str, name: str) -> GivenValue | None:
         hint = " (text that begins with * needs quotes)" if error.context == "while scanning an alias" else ""
         problem = ", ".join(part for part in (error.context, error.problem) if part)
         raise SourceLocation(f"{file}:{line}").error(f"not valid YAML, {show(problem, 160)}{hint}") from None
-    except (ValueError, OverflowError) as error:  # the pure-Python loader, at an escape that is no character
+    except (
+        ValueError,
+        OverflowError,
+    ) as error:  # the pure-Python loader, at an escape that is not a character
         raise SourceLocation(file).error(f"not valid YAML, {error}") from None
     return None if root is None or root.content is None else GivenValue(root, name, Form.YAML, file)
 

@@ -1,4 +1,4 @@
-"""The begin of a session: whose record this data directory has is settled first.
+"""Beginning a session, after finding out whose record this data directory holds.
 
     read `generation`; read `s/` and `e/` of this holder
     ── by what they say: no session, a new cache id, or an empty record ──
@@ -22,12 +22,12 @@ from hmret.model.fleet import FleetState
 
 __all__ = ["CannotJoinError", "Joining"]
 
-# Another holder, or an empty record, is looked up once more; the third time somebody else is at work on it.
+# If the holder or the record was replaced, look again; if that keeps happening, somebody else is at work on it.
 _ROUNDS = 4
 
 
 class CannotJoinError(Exception):
-    """This host cannot join now; says how it stands to its fleet."""
+    """This host cannot join now; has the state that follows from that."""
 
     def __init__(self, state: FleetState, detail: str) -> None:
         super().__init__(detail)
@@ -73,8 +73,8 @@ class Joining:
                     self._membership.settings = found.settings
                     return await self._begin(keys, holder, found)
                 case JoinStep.REGISTER_ALL:
-                    # guard(forgotten-copies-are-doubted): Whoever forgot this host may have been cut off in the midst of
-                    # it, and what is gone from here since may still be registered.
+                    # guard(forgotten-copies-are-doubted): The `forget` may have been cut off halfway, so what has gone
+                    # from here since may still be registered.
                     await self._records.doubt()
                     self._membership.settings = found.settings
                     return await self._begin(keys, holder, found)
@@ -89,13 +89,13 @@ class Joining:
         raise CannotJoinError(FleetState.JOINING, "what etcd has of this host keeps changing: joining again")
 
     async def _keys(self, record: FleetRecord) -> FleetKeys:
-        """Find the generation, and whether it is still of the store that was seen.
+        """Read the generation, and check that the store is still the one seen before.
 
         Raises:
             CannotJoinError: there is none, or the store was restored from a backup.
             StoreError: the store did not answer.
         """
-        # What went back is judged here, against the record.
+        # Whether the store went back is judged here, against the record.
         self._contact.store.forget_seen()
         found = await self._look_generation()
         generation = found.value(generation_key(self._terms.fleet))
@@ -112,7 +112,7 @@ class Joining:
         return keys
 
     async def _look_generation(self) -> RangeResult:
-        # Not by `Contact.look`, which would take what it is told for what was seen.
+        # Not through `Contact.read`, which would record the revision of this answer as seen.
         return await self._contact.store.range(generation_key(self._terms.fleet))
 
     @staticmethod

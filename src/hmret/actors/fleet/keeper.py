@@ -34,18 +34,18 @@ class FleetKeeper(Actor[Call[Any]]):
 
     These bypass the mailbox, as they neither wait nor ask the store:
         `state`, `view`, `detail` and the other properties read what is known; `tell_use` puts uses into a
-        dictionary, which is told later; `use_policy`, `saw` and `tell_summary` take what the next turn of
-        their task brings to the store.
+        dictionary, which is told later; `use_policy`, `saw` and `tell_summary` set what is written to the
+        store next.
 
     Args:
         filesystem, data_fd, threads: where the record is.
         store: the store; it is closed when the actor ends.
         terms: what this host joins as.
         now_ns: the wall clock.
-        on_state: called when this host stands to its fleet in another way.
+        on_state: called when the state of this host in its fleet changes.
         on_failure: called with an error that nobody expected.
         on_forgotten: called with a holder that was away for so long that it was forgotten.
-        seed: of the random waits; None: another one each time.
+        seed: seed for the random waits; None: a different one each time.
     """
 
     def __init__(  # noqa: PLR0917 - what an actor works on, as others have it

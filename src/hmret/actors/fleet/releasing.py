@@ -1,4 +1,4 @@
-"""Releases: a copy is taken out of the count, where enough others count at that very moment, and only then it may go.
+"""Releases: a copy leaves the count if enough others count at that very moment; only then may its image go.
 
 A release that is granted stays good for ever, since it is about this host's own copy only. One whose outcome is not
 known counts as refused: the image stays, and the session is over, so whatever was sent and still arrives is refused.
@@ -25,8 +25,8 @@ __all__ = ["Releasing", "refusal"]
 _AT_A_TIME = 8
 """Releases under way: about what a 3-node cluster carries out in the time of one."""
 
-# A try that fails because something has changed is made again by what is so now; a few hosts that all release at the
-# same time need 1.02 tries, with faults 1.4.
+# An attempt that fails because something has changed is repeated with the current values; a few hosts that all release
+# at the same time take 1.02 attempts on average, 1.4 with faults.
 _TRIES = 4
 
 _BRAKED = ReleaseOutcome(Reason.FLEET_BRAKE, "no deletion token is free")
@@ -43,7 +43,7 @@ class _Chosen:
 
 @define(eq=False)
 class _Settled:
-    """What is known to have come of a batch."""
+    """The known outcomes of a batch."""
 
     released: list[str]
     kept: list[str]
@@ -70,7 +70,7 @@ class Releasing:
                 try:
                     await self._release_batch(batch, for_space, outcomes)
                 except SessionOverError:
-                    # How this host stands to its fleet says why.
+                    # The state of the membership says why, see below.
                     pass
                 except StoreError as error:
                     _fill(outcomes, batch, ReleaseOutcome(Reason.FLEET_UNREACHABLE, str(error)))
@@ -83,7 +83,7 @@ class Releasing:
     async def _release_batch(
         self, digests: Sequence[str], for_space: Collection[str], outcomes: dict[str, ReleaseOutcome]
     ) -> None:
-        # guard(release-in-live-session): Before what is registered is set right, nothing is released.
+        # guard(release-in-live-session): Nothing is released before the registrations are correct.
         session = self._membership.joined
         if session is None:
             return
@@ -170,7 +170,7 @@ class Releasing:
         for_space: Collection[str],
         settled: _Settled,
     ) -> ReleaseOutcome | None:
-        """Release one copy; returns None if that is for the state of the membership to say."""
+        """Release one copy; returns None if the state of the membership explains the outcome."""
         digest = chosen.copy.digest
         try:
             for _ in range(_TRIES):
@@ -206,7 +206,7 @@ class Releasing:
         digest: str,
         for_space: Collection[str],
     ) -> _Chosen | ReleaseOutcome:
-        """Judge a copy by what is so now, after something has changed since it was read.
+        """Judge a copy by the current values, after something has changed since it was read.
 
         Raises:
             SessionOverError: the session is over.

@@ -28,9 +28,9 @@ class RecheckedBatch:
 
     keys: frozenset[Key]
     content: Mapping[str, str]
-    """Of the digests that are content, which any repository's name can mean: the repository that its metadata names."""
+    """The repository that the metadata names, for each digest that is content."""
     young_ns: tuple[int, int] | None
-    """What was made after the first of these times and not after the other counts as not known yet."""
+    """What was made after the first of these times, and not after the other, counts as new, even if it was scanned."""
 
 
 def find_protected(
@@ -44,12 +44,12 @@ def find_protected(
 ) -> tuple[frozenset[Key], bool]:
     """Resolve the references against an inventory of nothing but these images, with their tags as they are now.
 
-    Any repository's name can mean content: of that every reference counts that names its digest, and everything that tags
-    have pointed to. While a tag is absent, what is not among the references that were `known` at the last scan may run
-    from any image of its repository.
+    Content can be named under any repository, so every reference to its digest counts, and so does every digest that a
+    tag has pointed to. While a tag is absent, a reference to it may run from any image of its repository, if it was made
+    shortly before the sweep or later, or was not `known` at the last scan.
 
-    Also returns whether every tag that is named was there: hypeman moves a tag by removing and making its link, so one that
-    is absent is worth a second look.
+    Also returns whether every tag that is named was there: hypeman moves a tag by removing its link and making it again,
+    so one that is absent is worth a second look.
 
     Raises:
         OSError: a tag could not be read.
@@ -77,7 +77,7 @@ class _Rows:
 
     images: Mapping[str, Mapping[str, Image]]
     named: Mapping[str, Mapping[str, Image]]
-    """Content that a repository does not own in this batch, and that its name can mean by the metadata."""
+    """Content whose metadata names this repository, although it has no row of it in this batch."""
     owners: Mapping[str, list[str]]
     """Of content, by digest."""
 
@@ -134,7 +134,7 @@ class _Rows:
 def _read_tags(
     filesystem: Filesystem, data_fd: int, named: AbstractSet[_Tag]
 ) -> tuple[dict[_Tag, str], set[_Tag]]:
-    """Read where tags lead now; also returns those that are not what hypeman makes. What is in neither is absent."""
+    """Read where tags lead now; also returns those that hypeman did not make. A tag in neither is absent."""
     tags: dict[_Tag, str] = {}
     odd: set[_Tag] = set()
     with opened(filesystem, open_data_folder(filesystem, data_fd, IMAGES)) as images_fd:
@@ -152,7 +152,7 @@ def _read_tags(
 def _with_newcomers(
     groups: _Groups, known: ReferenceIndex, absent: AbstractSet[_Tag], young_ns: tuple[int, int] | None
 ) -> set[str]:
-    """List the repositories of which something new names a tag that is absent."""
+    """List the repositories with an absent tag that a new reference names."""
     found: set[str] = set()
     for name in {name for name, _ in absent}:
         before = {*known.by_repository.get(name, ())}

@@ -69,10 +69,10 @@ class DigestFolder:
     elsewhere: set[str] = attrs.field(factory=set)
     """Files that are held open by another name of theirs, in this folder or in another of the same image."""
     besides: set[str] = attrs.field(factory=set)
-    """Entries that are no files: folders in which hypeman prepared something long ago, which are deleted too.
+    """Entries that are not files: folders in which hypeman prepared something long ago, which are deleted too.
     """
     fault: tuple[Reason, str] | None = None
-    """Why it must not be deleted: an entry that is no file, or is being prepared."""
+    """Why it must not be deleted: an entry that is not a file, or is being prepared."""
 
     _names: dict[str, str] = attrs.field(factory=dict)
     """The current names of files that were renamed."""
@@ -194,7 +194,7 @@ class DigestFolder:
             self._note_fault(Reason.NOT_READY, f"{name}: something is being made in it")
 
     def note_file(self, held: HeldFile, opened: Collection[tuple[int, int]]) -> None:
-        """Record an entry that is no folder; if no regular file, it is a fault. `opened`: see `open_digest_folder`.
+        """Record an entry that is not a folder; it is a fault unless a regular file. `opened`: see `open_digest_folder`.
 
         Raises:
             OSError: it could not be opened.

@@ -246,7 +246,7 @@ class Examiner:
                     raise _Keep(Reason.RETENTION_WINDOW, _OTHER_TAGS)
 
     def _look_at(self, folder: str, repository: str | None, digest: str) -> ImageFound | None:
-        """Examine a digest's folder in a folder below `images/`; None: there is none, or it is no image."""
+        """Examine a digest's folder in a folder below `images/`; None: there is none, or it is not an image."""
         if self.known_paths.inode(f"{IMAGES}/{folder}/{hex_of(digest)}") is None:
             return None
         folder_fd = self.folders.find(f"{IMAGES}/{folder}")

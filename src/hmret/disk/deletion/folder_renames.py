@@ -63,7 +63,7 @@ def rename_out(
 
 
 def rename_aside(folders: OpenFolders, intent: Intent, number: int) -> TrashEntry | None:
-    """Rename a folder, within its file system, to where hypeman takes it for no image; as `rename_out`."""
+    """Rename a folder, within its file system, to where hypeman does not take it for an image; as `rename_out`."""
     filesystem, hexadecimal = folders.filesystem, hex_of(intent.digest)
     copy = intent.copies[number]
     # guard(hidden-before-it-moves): hypeman lists any folder with metadata and a disk, so on another file
@@ -130,7 +130,7 @@ def rename_back(folders: OpenFolders, place: TrashEntry) -> bool:
 
 
 def hide_metadata(folders: OpenFolders, parent: str, name: str) -> None:
-    """Hide the metadata of a folder below `images/`, if visible: then hypeman takes the folder for no image."""
+    """Hide the metadata of a folder below `images/`, if visible: then hypeman does not take it for an image."""
     if exists(folders.filesystem, folders.get(parent), f"{name}/{METADATA}"):
         _rename_metadata(folders, parent, name, METADATA, HIDDEN_METADATA)
 

@@ -1,9 +1,9 @@
 """What has appeared in an image's place since it left the cache: a fresh pull, or remains of a call.
 
 hypeman's tag call reads an image's metadata, sets the link, and writes the metadata back; if the folder has
-gone, it makes it again. That leaves a ghost: a `ready` metadata without a disk, which hides any other folder
-of the digest. A promotion of a repository's own folder to content, if that folder disappears in between,
-leaves a `converting` metadata that differs from the folder's only in its status. Both are completed with the
+gone, it makes it again. That leaves a ghost: `ready` metadata without a disk, which hides any other folder of
+the digest. A promotion of a repository's own folder to content, if that folder disappears in between, leaves
+`converting` metadata that differs from the folder's only in its status. Both are completed with the
 files in the trash.
 """
 
@@ -35,7 +35,7 @@ class Replacement(enum.StrEnum):
 
     NOTHING = "nothing"
     GHOST = "ghost"
-    """A `ready` metadata without a disk, in the image's place or in that of its content."""
+    """`ready` metadata without a disk, in the image's place or in that of its content."""
     PROMOTION = "promotion"
     """Content that was being made from a folder that is now in the trash, and that stays unfinished without
     it.

@@ -1,7 +1,7 @@
 """Reading the build records of this host: an image that was built here cannot be pulled again.
 
 A record names what was built by `image_digest`, and by the references `image_ref` and `request.image_name`. A
-record is no reference: it does not prevent a deletion by itself, and an unreadable one is reported but
+record is not a reference: it does not prevent a deletion by itself, and an unreadable one is reported but
 suspends nothing.
 """
 

@@ -126,7 +126,7 @@ _object_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _any_object_decoder = msgspec.json.Decoder(dict[_Key, msgspec.Raw], dec_hook=lambda _type, text: _Key(text))
 _text_decoder = msgspec.json.Decoder(str | None)
 
-# msgspec raises RecursionError for deep nesting, and UnicodeDecodeError for text that is no UTF-8.
+# msgspec raises RecursionError for deep nesting, and UnicodeDecodeError for text that is not UTF-8.
 _FAULTS = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
@@ -134,7 +134,7 @@ def read_image_metadata(content: bytes) -> ImageMetadata:
     """Read an image's metadata.json; a field of another type than it should have counts as absent.
 
     Raises:
-        UnreadableError: it is no JSON object.
+        UnreadableError: it is not a JSON object.
     """
     try:
         return _image_decoder.decode(content)
@@ -148,7 +148,7 @@ def decode_by_field(content: bytes, kind: type[S]) -> S:
     """Decode a JSON object in which fields have unexpected types; those count as absent, and all others count.
 
     Raises:
-        UnreadableError: it is no JSON object.
+        UnreadableError: it is not a JSON object.
     """
     members = {str(key): value for key, value in _members(content)}
     made = kind()
@@ -209,7 +209,7 @@ def read_guest(content: bytes | msgspec.Raw, source: str) -> tuple[Reference, ..
     Keys are matched in any case; if one occurs in several spellings, each value protects.
 
     Raises:
-        UnreadableError: it is no JSON object, or `Image` or `ResolvedImage` is not a string or no reference.
+        UnreadableError: it is not a JSON object, or `Image` or `ResolvedImage` is not a string or not a reference.
     """
     reference = _read_usual_guest(bytes(content), source)
     return _read_any_guest(content, source) if reference is None else (reference,)

@@ -26,7 +26,7 @@ class Contents:
     """What prevents a folder from being deleted."""
 
     foreign: str | None = None
-    """Something in it that is no regular file; None: nothing."""
+    """Something in it that is not a regular file; None: nothing."""
     making: str | None = None
     """What hypeman is preparing in it; None: nothing."""
 

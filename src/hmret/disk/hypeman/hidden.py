@@ -30,7 +30,7 @@ class Hidden:
 
 
 def find_hidden(filesystem: Filesystem, fd: int, path: str, links: Iterable[str]) -> tuple[Hidden, ...]:
-    """List the links in an open folder that are no tags and may hide images; `path`: the folder's, below `images/`.
+    """List the links in an open folder that are not tags and may hide images; `path`: the folder's, below `images/`.
 
     Links in the place of a digest's folder are not among them; below `repositories/` there are none. A link
     whose target's last component is 64 hex digits is a tag, valid or not, unless that is the link's own name.

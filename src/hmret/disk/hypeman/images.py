@@ -61,7 +61,7 @@ Oddity = tuple[str, str, str]
 class FolderScan(msgspec.Struct, frozen=True, eq=False, gc=False):
     """The contents of one folder below `images/`.
 
-    This is no attrs class: there are as many instances as repositories, and the garbage collector need not
+    This is not an attrs class: there are as many instances as repositories, and the garbage collector need not
     look at each.
     """
 
@@ -119,7 +119,7 @@ class FolderScan(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     @property
     def odd_tags(self) -> AbstractSet[str]:
-        """The names in it whose place is taken by something that is no link."""
+        """The names in it whose place is taken by something that is not a link."""
         return _NO_NAMES if self.repository is None else self.repository.odd_tags
 
     @property
@@ -142,7 +142,7 @@ NOTHING = FolderScan("")
 class ImageFound(msgspec.Struct, frozen=True, gc=False):
     """What one digest's folder was found to hold.
 
-    This is no attrs class, as there are as many instances as images.
+    This is not an attrs class, as there are as many instances as images.
     """
 
     image: Image
@@ -166,7 +166,7 @@ def read_digest_folder(
 ) -> ImageFound | None:
     """Examine one digest's folder, of a repository or (None) of content.
 
-    Returns None where it is no image: in a repository, where it holds neither metadata nor a disk; in
+    Returns None where it is not an image: in a repository, where it holds neither metadata nor a disk; in
     content, where it has gone. Whatever changes after the look has a different inode or ctime than is
     returned.
     """
@@ -264,7 +264,7 @@ def _metadata_in(filesystem: Filesystem, parent_fd: int, hexadecimal: str, conte
     try:
         return read_image_metadata(content)
     except UnreadableError:
-        # The read may have been cut short, and a truncated document is no JSON object.
+        # The read may have been cut short, and a truncated document is not a JSON object.
         return read_image_metadata(read_file(filesystem, f"{hexadecimal}/{METADATA}", parent_fd))
 
 
@@ -323,7 +323,7 @@ def _misnamed(name: str, repository: str) -> str:
 
 
 def _repository_in(name: str) -> str:
-    """Return the repository of a name; empty where it is no reference."""
+    """Return the repository of a name; empty where it is not a reference."""
     text, _, digest = name.partition("@")
     head, slash, last = text.rpartition("/")
     plain = _plain_repository(f"{head}{slash}{last.partition(':')[0]}")

@@ -46,7 +46,7 @@ def _way_to_content(folder: str) -> str:
 
 
 def pointed_to(folder: str, target: str) -> str | None:
-    """Return the hex digits that a link in a folder (below the data directory) points to; None: it is no valid tag."""
+    """Return the hex digits that a link in a folder (below the data directory) points to; None: it is not a valid tag."""
     if len(target) == HEX_DIGITS:
         return target if DIGEST_HEX.fullmatch(target) else None
     hexadecimal = target[-HEX_DIGITS:]

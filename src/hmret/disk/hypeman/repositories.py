@@ -67,7 +67,7 @@ class TagsFound:
     tags: Mapping[str, str]
     """Tag to digest."""
     odd_tags: frozenset[str]
-    """Names of entries that should be tags but are no valid ones, except folders that can be a level of
+    """Names of entries that should be tags but are not valid ones, except folders that can be a level of
     repositories.
     """
     oddities: tuple[Oddity, ...]
@@ -203,7 +203,7 @@ def _usual_folder(path: str, ahead: FolderAhead) -> FolderScan | None:
     repository = None
     if links:
         tags = _usual_tags(path, links, targets)
-        # guard(usual-tags-in-repository): Links in a folder that cannot be a repository are no tags and may
+        # guard(usual-tags-in-repository): Links in a folder that cannot be a repository are not tags and may
         # hide images.
         if tags is None or not is_repository(name):
             return None

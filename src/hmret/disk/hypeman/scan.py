@@ -262,7 +262,7 @@ class _Images:
         return [name for name in names if digest_of(name) not in self.images]
 
     def look(self, names: list[str]) -> list[str]:
-        """Examine some digest folders; returns those that hold neither metadata nor disk, so are no images."""
+        """Examine some digest folders; returns those that hold neither metadata nor disk, so are not images."""
         found_in = read_digest_folders(self._filesystem, self._fd, self._path, names)
         empty: list[str] = []
         for name, found in zip(
@@ -290,7 +290,7 @@ class _Images:
 def look_at_image(
     filesystem: Filesystem, images_fd: int, repository: str | None, digest: str
 ) -> Image | None:
-    """Examine a digest's folder again, in a repository or (None) in content; None where it is no image."""
+    """Examine a digest's folder again, in a repository or (None) in content; None where it is not an image."""
     try:
         fd = open_folder(filesystem, CONTENT if repository is None else repository, images_fd)
     except (FileNotFoundError, NotADirectoryError):
@@ -303,7 +303,7 @@ def look_at_image(
 
 
 class OddTagError(OSError):
-    """Something is in a tag's place that is no valid tag, so it is unknown what the tag points to."""
+    """Something is in a tag's place that is not a valid tag, so it is unknown what the tag points to."""
 
 
 def resolve_tag(filesystem: Filesystem, images_fd: int, repository: str, tag: str) -> str | None:
@@ -312,7 +312,7 @@ def resolve_tag(filesystem: Filesystem, images_fd: int, repository: str, tag: st
     Whatever lies below `repositories/` counts; only where nothing does, a link of the older layout.
 
     Raises:
-        OddTagError: something in its place is no tag, or lies behind a link.
+        OddTagError: something in its place is not a tag, or lies behind a link.
         OSError: it exists but cannot be read.
     """
     for layout in Layout:

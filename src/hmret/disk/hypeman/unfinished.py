@@ -145,7 +145,7 @@ def _facts(filesystem: Filesystem, images_fd: int, where: str) -> object:
     """Read metadata except the status.
 
     Raises:
-        OSError, ValueError, msgspec.MsgspecError: it cannot be read, or is no object.
+        OSError, ValueError, msgspec.MsgspecError: it cannot be read, or is not an object.
     """
     facts = read_object(read_file(filesystem, f"{where}/{METADATA}", images_fd))
     facts.pop("status", None)

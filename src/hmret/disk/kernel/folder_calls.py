@@ -116,7 +116,7 @@ class FolderCalls:
         return answer
 
     def hold_folder(self: Filesystem, fd: int, name: str, metadata: str, most: int, /) -> HeldFolder:
-        """Open a folder, and everything in it that is no folder."""
+        """Open a folder, and everything in it that is not a folder."""
         folder_fd = self.open(name, FOLDER, dir_fd=fd)
         files: list[HeldFile] = []
         content = b""

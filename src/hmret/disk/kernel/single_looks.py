@@ -58,7 +58,7 @@ def holds_files_only(filesystem: Filesystem, folder_fd: int, name: str, known: s
 
 
 def read_one(filesystem: Filesystem, folder_fd: int, path: str, most: int) -> tuple[Stat, bytes]:
-    """Read a file that is no link.
+    """Read a file that is not a link.
 
     Raises:
         OSError: that failed; then it is not open.
@@ -87,7 +87,7 @@ def status_of(found: Stat) -> FileFound:
 def read_folder(  # noqa: PLR0917 - as the call that it serves
     filesystem: Filesystem, parent_fd: int, path: str, suffix: str, most: int, most_read: int
 ) -> FolderRead | None:
-    """Read a folder that is no link, with its links and some of its files; None: it holds too many of them.
+    """Read a folder that is not a link, with its links and some of its files; None: it holds too many of them.
 
     Raises:
         OSError: it could not be opened or listed.

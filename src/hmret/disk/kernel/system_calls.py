@@ -28,7 +28,7 @@ __all__ = [
 
 ImageLook = tuple[int, bytes, int, int, int, int, int, tuple[int, int, int] | None, bool]
 """One image: errno of reading its metadata (0: read), the bytes read, its inode, its ctime in nanoseconds;
-the number of its disk's name (-1: none), errno of examining that, and the disk's blocks (-1: it is no regular
+the number of its disk's name (-1: none), errno of examining that, and the disk's blocks (-1: it is not a regular
 file); the disk's device, inode and number of links where it has more than one; and whether all of it exists,
 with only regular files beside it.
 """
@@ -56,7 +56,7 @@ its folders, in no order; the bytes read of its metadata.
 
 DigestListing = tuple[list[tuple[int, int, int]], list[tuple[str, int]], list[str]]
 """The contents of a folder of digests: for each part its number, how many folders are in it, and their
-checksum; names and inodes in the parts that have changed; and names of everything that is no folder of a
+checksum; names and inodes in the parts that have changed; and names of everything that is not a folder of a
 digest.
 """
 
@@ -276,7 +276,7 @@ class Filesystem(Protocol):
     # Calls that belong together in a deletion.
 
     def hold_folder(self, fd: int, name: str, metadata: str, most: int, /) -> HeldFolder:
-        """Open a folder, and everything in it that is no folder; read at most `most` bytes of its metadata.
+        """Open a folder, and everything in it that is not a folder; read at most `most` bytes of its metadata.
 
         No link is followed, and a pipe does not block. The caller closes what was opened.
 
@@ -325,7 +325,7 @@ class Filesystem(Protocol):
         ...
 
     def hold_file(self, fd: int, name: str, most: int, /) -> tuple[int, FileFound, bytes]:
-        """Open a file that is no link; returns its status and at most `most` bytes of it. The caller closes it.
+        """Open a file that is not a link; returns its status and at most `most` bytes of it. The caller closes it.
 
         Raises:
             OSError: that failed; then it is not open.
@@ -354,7 +354,7 @@ class Filesystem(Protocol):
         """Rename links to names in another open folder, each if it still has its inode, and examine them there.
 
         Returns for each: errno (0: renamed; ENOENT also where another link was in its place); then for the
-        renamed link errno of examining it (EINVAL: it is no link), its inode, and its target.
+        renamed link errno of examining it (EINVAL: it is not a link), its inode, and its target.
         """
         ...
 

@@ -134,7 +134,7 @@ class FleetRecord:
 
         Raises:
             OSError: it is not known which of the two records is on the disk.
-            ValueError: it is no text that a line can hold.
+            ValueError: it is not text that a line can hold.
         """
         before = self._contents
         contents = FleetRecordContents()
@@ -156,7 +156,7 @@ class FleetRecord:
 
         Raises:
             OSError: it could not be written: the request must not be sent.
-            ValueError: no generation has been started, or a text is no digest.
+            ValueError: no generation has been started, or a text is not a digest.
         """
         names = [_checked_hex(digest) for digest in digests]
         mark = self._random_hex(8) if with_mark else ""
@@ -173,7 +173,7 @@ class FleetRecord:
 
         Raises:
             OSError: it could not be written.
-            ValueError: no generation has been started, a text is no digest, or the mark is not on record.
+            ValueError: no generation has been started, a text is not a digest, or the mark is not on record.
         """
         lines = [f"+ {_checked_hex(digest)}" for digest in registered]
         lines += [f"- {_checked_hex(digest)}" for digest in unregistered]

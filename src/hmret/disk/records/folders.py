@@ -1,6 +1,6 @@
 """The record of the folders that may be volumes of their own: their identities, and what they hold.
 
-It is written as a whole, durably. It is no cache, and is kept across upgrades.
+It is written as a whole, durably. It is not a cache, and is kept across upgrades.
 """
 
 import errno

@@ -99,7 +99,7 @@ def deletions_on_record(
 def _line(entry: Mapping[str, object]) -> bytes:
     try:
         return msgspec.json.encode(entry) + b"\n"
-    except UnicodeEncodeError:  # a name on the disk that is no UTF-8
+    except UnicodeEncodeError:  # a name on the disk that is not UTF-8
         return msgspec.json.encode(_printable(entry)) + b"\n"
 
 

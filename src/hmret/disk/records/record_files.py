@@ -36,5 +36,5 @@ def write_record(filesystem: Filesystem, data_fd: int, name: str, value: object)
 
 
 def is_text(name: str) -> bool:
-    """Return whether a record can hold a name; one that is no UTF-8 it cannot."""
+    """Return whether a record can hold a name; one that is not UTF-8 it cannot."""
     return not any("\ud800" <= letter <= "\udfff" for letter in name)

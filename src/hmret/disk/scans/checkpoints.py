@@ -149,7 +149,7 @@ def _boot_frame(boot_id: str) -> bytes:
 
 
 def _reference_frames(files: Mapping[str, ReferenceFile], pause: Callable[[], None]) -> Iterator[bytes]:
-    # A name that is no text cannot be written. A file without fingerprint is read again in any case; if its
+    # A name that is not text cannot be written. A file without fingerprint is read again in any case; if its
     # metadata has disappeared by then, this entry says what it named.
     known = [(source, file) for source, file in files.items() if file.problem is None and source.isascii()]
     for start in range(0, len(known), _FILES):

@@ -69,7 +69,7 @@ class ReadAhead:
         looked_ns = self.filesystem.now_ns()
         answers = self.filesystem.read_files(self.folder_fd, paths, CHUNK)
         for path, answer in zip(paths, answers, strict=True):
-            # A link, something that is no file, and a file that was not read completely are read the other
+            # A link, something that is not a file, and a file that was not read completely are read the other
             # way.
             if isinstance(answer, int):
                 continue

@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 
 __all__ = ["DeletionRun"]
 
-# One check of all references serves a batch. No image of the batch is started later after the first than four times the
-# duration of the check, so that with many guests the checks cost a quarter of the deletions. These limits keep batches
-# from being tiny where there are few guests, and the check from being old where there are many.
+# One check of all references serves a batch. No image is started more than four check durations after the first, so
+# with many guests the checks cost a quarter of the deletions. These limits keep batches from being tiny where there are
+# few guests, and the check from being old where there are many.
 _SHORTEST_NS = SECOND // 50
 _LONGEST_NS = SECOND // 10
 
@@ -110,7 +110,7 @@ class DeletionRun:
 
     @property
     def was_refused(self) -> bool:
-        """Whether the fleet has held back something in this sweep that was to go by the plan."""
+        """Whether the fleet has refused a release in this sweep although the plan has the image go."""
         return self.releases is not None and self.releases.has_refused
 
     async def delete(

@@ -23,7 +23,7 @@ class FleetQuestions:
 
     link: FleetLink
     asks_all: bool = attrs.field(kw_only=True)
-    """Whether what was held back is asked about, however lately it was."""
+    """Whether to ask again about everything held back, however recently it was asked about."""
     seconds: float = attrs.field(kw_only=True)
     """How long the answers may take altogether; what has not been answered by then stays."""
     _deadline: float = attrs.field(init=False)

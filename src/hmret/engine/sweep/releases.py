@@ -1,7 +1,7 @@
 """Copies that leave the fleet's count right before they are deleted, and come back into it where they stay.
 
-A copy is released while its image is pending in no claim, so no user of it waits for the fleet. Once it is released, no
-other host relies on it, whatever becomes of this one: it may be deleted at any later time, or registered again.
+A copy is released before its image is claimed, so no user of it waits for the fleet. Once it is released, no other host
+relies on it, whatever becomes of it: it may be deleted at any later time, or registered again.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -41,9 +41,9 @@ class Releases:
     is_closed: bool = attrs.field(default=False, init=False)
     """Whether nothing more is released in this sweep."""
     has_refused: bool = attrs.field(default=False, init=False)
-    """Whether the fleet has held back something in this sweep that the plan had let go."""
+    """Whether the fleet has refused a release in this sweep although the plan has the image go."""
     _scan: ScanResult | None = attrs.field(default=None, init=False)
-    """The scan by which it is known what is here more than once."""
+    """The scan that `_standing` was computed from."""
     _standing: Mapping[str, int] = attrs.field(factory=dict, init=False)
     _released: dict[str, Deletion] = attrs.field(factory=dict, init=False)
     """What was released and has neither gone nor been given back, by digest."""
@@ -124,7 +124,7 @@ class Releases:
         if deletion.key not in gone:
             # What is not here any more went without hmret, or waits in the trash for the next recovery.
             return await self._stands(deletion.key, is_content=deletion.is_content)
-        # Of several with this digest one that was to go before it may have stayed.
+        # Another image with this digest that was to go before it may have stayed.
         scan = self._scan if deletion.digest in self._standing else None
         return scan is not None and await self._stands_beside(deletion.digest, scan, gone)
 
@@ -136,7 +136,7 @@ class Releases:
     async def _last_of(
         self, batch: Sequence[Deletion], scan: ScanResult, gone: Collection[Key]
     ) -> list[Deletion]:
-        """List the images of a batch after which their digest is no longer here, if all of the batch goes."""
+        """List the images of a batch after which no whole image of their digest is here, if all of the batch goes."""
         if self._scan is not scan:
             self._standing = await self.threads.run_alone(standing_units, scan.repositories.values())
             self._scan = scan
@@ -150,7 +150,7 @@ class Releases:
         return last
 
     async def _stands_beside(self, digest: str, scan: ScanResult, leaving: Collection[Key]) -> bool:
-        """Return whether a whole image of a digest is left here without some rows; looks at it again."""
+        """Return whether a whole image of the digest would remain without these rows; reads it again."""
         for name, repository in scan.repositories.items():
             image = repository.images.get(digest)
             if image is None or (name, digest) in leaving or not is_whole(image):

@@ -17,9 +17,9 @@ __all__ = ["Gathered", "have_same_facts", "shifts_of"]
 
 
 def have_same_facts(earlier: Inventory, inventory: Inventory) -> bool:
-    """Return whether the decisions on all repositories rest on the same in two inventories.
+    """Return whether two inventories give the same inputs to the decisions on all repositories.
 
-    They do where the large objects are the very same, and the other values are equal.
+    They do if their large objects are identical, and the other values are equal.
     """
     # guard(whole-plan-needs-same-facts): A plan that ignored a new guest, lease, timer or fault could
     # delete what is in use, so it stands only while nothing changed.

@@ -54,8 +54,8 @@ class Plan:
     marks: tuple[Key, ...]
     """The images whose timer starts in this sweep."""
     mark_times: Mapping[Key, int]
-    """The start of such a timer, in nanoseconds, where it is when the disk was last read unseen; all others
-    start now.
+    """The starts of those timers that begin in the past, when the disk was last read unseen, in nanoseconds; all
+    others start now.
     """
     held_back: int
     """How many images would be due if their disks had not been read unseen."""
@@ -96,7 +96,7 @@ class Plan:
     unasked: tuple[str, ...] = ()
     """The digests that stay only because the fleet has not been asked yet about their other copies."""
     to_ask: tuple[str, ...] = ()
-    """These, and the digests of which it may have changed what the fleet says."""
+    """These, and the digests on which the fleet's answer may have changed."""
     fleet: FleetJudge | None = None
     """What the fleet says of copies; None: this host is in none."""
     to_release: int = 0

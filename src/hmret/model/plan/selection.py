@@ -38,7 +38,7 @@ __all__ = [
 class Choice(msgspec.Struct, frozen=True, order=True, gc=False):
     """An image that may go, with all its rows; sorted by how long it has been unused.
 
-    This is no attrs class: there may be very many at once, and a struct without `gc` keeps them out of the
+    This is not an attrs class: there may be very many at once, and a struct without `gc` keeps them out of the
     garbage collector's rounds.
     """
 
@@ -171,7 +171,7 @@ class Selection:
     unasked: tuple[str, ...] = ()
     """The digests about whose other copies the fleet has to be asked before they may go."""
     to_ask: tuple[str, ...] = ()
-    """These, and the digests of what goes or stays by what the fleet has said, which may have changed."""
+    """These, and the digests on which the fleet's answer decided, since it may have changed."""
     kept_early: set[str] = attrs.field(factory=set)
     """The digests that the disk's limits cannot take because of what the fleet has said."""
     to_release: int = 0
@@ -185,7 +185,7 @@ class Selection:
         self.going = []
 
     def hold(self, reasons: Mapping[Choice, Reason]) -> None:
-        """Hold back some of what was going; what went for want of space becomes what it was before."""
+        """Hold back some of what was going; an image taken for space gets its earlier reason back."""
         if not reasons:
             return
         self.going = [choice for choice in self.going if choice not in reasons]
@@ -197,7 +197,7 @@ class Selection:
         self.project()
 
     def project(self) -> None:
-        """Have the pressure on the disk say what the images that go will free."""
+        """Update the pressure's `projected_bytes`."""
         if self.pressure is not None:
             projected = BytesFreed.by(self.going).total_bytes
             self.pressure = attrs.evolve(self.pressure, projected_bytes=projected)
@@ -209,7 +209,7 @@ class Selection:
             self.going.append(choice)
 
     def put_off(self, choices: Iterable[Choice]) -> None:
-        """Put off images to a later sweep; those that went for want of space become what they were before."""
+        """Put off images to a later sweep; one taken for space gets its earlier reason back."""
         put_off: list[Substitute] = []
         for choice in choices:
             put_off.append(Substitute((choice,), for_space=choice in self.pressed))

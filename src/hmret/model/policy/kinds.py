@@ -211,7 +211,7 @@ def duration_from(least: timedelta, words: str) -> Kind:
 
 
 def read_patterns(key: str, value: Iterable[str], *, of: str = "repository") -> tuple[str, ...]:
-    """Trim the patterns of a key, and refuse a value that is no list of valid patterns."""
+    """Trim the patterns of a key, and refuse a value that is not a list of valid patterns."""
     try:
         return compile_patterns(value, of=of).texts
     except ConfigError as error:

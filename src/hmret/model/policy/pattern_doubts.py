@@ -131,7 +131,7 @@ def _component(name: str, dotted: str, others: Mapping[str, str]) -> _Table:
 def _repository_table() -> _Table:
     rows: _Table = {
         "start": {_LOWER: "plain", _UPPER: "upper", "[": "["},
-        # A first part in lower case and without a dot is no host yet. An underscore rules a host out for
+        # A first part in lower case and without a dot is not a host yet. An underscore rules a host out for
         # good; after that, a dot is what keeps the name from being moved to docker.io.
         "plain": {_LOWER: "plain", _UPPER: "upper", "-": "plain-", ".": "host.", "_": "under_", ":": ":"},
         "plain-": {_LOWER: "plain", _UPPER: "upper", "-": "plain-"},

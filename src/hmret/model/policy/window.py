@@ -30,7 +30,7 @@ def _hours(value: Iterable[str]) -> tuple[str, ...]:
 
 
 def _span(text: object) -> tuple[int, int] | None:
-    """Read a span as minutes of the day; None where the text is no span."""
+    """Read a span as minutes of the day; None where the text is not a span."""
     match = _SPAN.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         return None

@@ -80,7 +80,7 @@ class FleetRecordContents:
         """Take in one line.
 
         Raises:
-            ValueError: it is no line of a record, or comes before the generation.
+            ValueError: it is not a line of a record, or comes before the generation.
         """
         word, _, rest = line.partition(" ")
         match word:

@@ -152,7 +152,7 @@ class Recovering:
     def _finish(self, intent: Intent, retired: list[Retired]) -> bool:
         """Finish or undo the deletion of one image; returns whether all of it is done."""
         # guard(finish-hidden-folders): A folder whose metadata was hidden right before a crash is taken out
-        # now; otherwise it stays for ever and is no image.
+        # now; otherwise it stays for ever and is not an image.
         finish_hidden(self.filesystem, self.data_fd, intent)
         places = find_entries(self.filesystem, self.data_fd, intent)
         is_standing = self._is_standing(intent)

@@ -83,7 +83,7 @@ class Intent(Deletion, frozen=True, gc=False):
     beside: str = NO_CONTENT
     """For a repository's own folder: the status of the content that was beside it."""
     staying: tuple[Copy, ...] = ()
-    """Folders that its owners have of their own and that are no complete images: they are left alone."""
+    """Folders that its owners have of their own and that are not complete images: they are left alone."""
     is_bare: bool = False
     """Whether its folders were not examined, as of an image that stays, and by older releases."""
 

@@ -41,7 +41,7 @@ _STRAY_AGE_NS = 60 * SECOND
 class StateFolder(msgspec.Struct, frozen=True, eq=False, gc=False):
     """The contents of one folder below `image-retention/`.
 
-    This is no attrs class: there are as many instances as repositories, and the garbage collector need not
+    This is not an attrs class: there are as many instances as repositories, and the garbage collector need not
     look at each.
     """
 
@@ -112,7 +112,7 @@ def scan_states(
 def _usual_folder(path: str, ahead: FolderAhead) -> StateFolder | None:
     """Interpret a folder that holds only readable states, and levels below; None: it holds more, or nothing."""
     status, links, _, folders, others, files = ahead.found
-    # guard(usual-states-and-no-more): Whatever is no state, or is half-written, is looked at one by one.
+    # guard(usual-states-and-no-more): Whatever is not a state, or is half-written, is looked at one by one.
     if (
         links
         or len(files) != len(others)
@@ -287,7 +287,7 @@ def _timer_in(filesystem: Filesystem, fd: int, key: Key, answer: FileRead | int)
 
     Raises:
         OSError: it could not be read.
-        UnreadableError: it is no state.
+        UnreadableError: it is not a state.
     """
     repository, digest = key
     name = hex_of(digest) + STATE_SUFFIX
@@ -296,5 +296,5 @@ def _timer_in(filesystem: Filesystem, fd: int, key: Key, answer: FileRead | int)
     try:
         return read_state(answer[6], repository, digest)
     except UnreadableError:
-        # The read may have been cut short, and a truncated document is no JSON object.
+        # The read may have been cut short, and a truncated document is not a JSON object.
         return read_state(read_file(filesystem, name, fd), repository, digest)

@@ -23,12 +23,12 @@ def is_whole(image: Image) -> bool:
 
 
 def standing_units(repositories: Iterable[Repository]) -> Mapping[str, int]:
-    """Return how often a digest is here whole, each time apart from the others, where that is more than once."""
+    """Return the digests with more than one whole, independent image here, and how many each has."""
     counts: Counter[str] = Counter()
     contents: set[str] = set()
     for repository in repositories:
         for digest, image in repository.images.items():
-            # guard(fleet-only-whole-units-stand): Another image with this digest that does not boot is no copy, so
+            # guard(fleet-only-whole-units-stand): Another image with this digest that does not boot is not a copy, so
             # it does not make this one spare.
             if not is_whole(image) or (image.is_content and digest in contents):
                 continue
@@ -39,9 +39,9 @@ def standing_units(repositories: Iterable[Repository]) -> Mapping[str, int]:
 
 
 def last_units(choices: Iterable[Choice], standing: Mapping[str, int]) -> Iterator[Choice]:
-    """Yield those of the images that go after which their digest is no longer here: the fleet has a say in these.
+    """Yield the images whose deletion leaves no whole image of their digest here: the fleet has a say in these.
 
-    Where several with one digest go, the last is the one that is deleted last.
+    Of several images with one digest that all go, it is the one that is deleted last.
     """
     if not standing:
         yield from choices
@@ -68,7 +68,7 @@ class FleetJudge:
 
     @cached_property
     def standing(self) -> Mapping[str, int]:
-        """The digests that are here more than once, and how often."""
+        """The digests with more than one whole image here, and how many each has."""
         return standing_units(self.repositories.values())
 
     @cached_property
@@ -90,7 +90,7 @@ class FleetJudge:
             yield Reason.FLEET_PAUSED
 
     def depends_on_facts(self, *, for_space: bool) -> bool:
-        """Return whether it depends on the other copies of an image what the fleet says of it."""
+        """Return whether the fleet's answer on an image depends on its other copies."""
         if self.against_all or self.view.token_free is False:
             return False
         return not (for_space and self.view.rules.yields_to_pressure)
@@ -111,5 +111,5 @@ class FleetJudge:
             yield Reason.FLEET_BRAKE
 
     def first_reason(self, digest: str, *, for_space: bool = False) -> Reason | None:
-        """Return the first of these reasons; None: there is none that is known."""
+        """Return the first of these reasons; None: none is known."""
         return next(self.reasons(digest, for_space=for_space), None)

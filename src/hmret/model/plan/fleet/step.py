@@ -17,10 +17,10 @@ _BY_FACTS = frozenset((Reason.LAST_COPY, Reason.USED_IN_FLEET))
 
 @frozen(eq=False)
 class FleetStep:
-    """Holds back what has expired and what the fleet keeps, as far as that is known.
+    """Holds back images that have expired and that the fleet keeps, as far as that is known.
 
-    What the limits of the disk would take afterwards is limited to what the fleet does not keep, so that they take
-    other images in its place.
+    Also keeps the disk limits, which are applied later, from taking what the fleet keeps, so that they take other
+    images.
     """
 
     judge: FleetJudge
@@ -51,7 +51,7 @@ class FleetStep:
 
 @frozen(eq=False)
 class FleetLimitStep:
-    """Holds back what the limits of the disk took and the fleet keeps: with those, a digest may go altogether."""
+    """Holds back what the fleet keeps, once the disk limits took images too: together they may remove a last copy."""
 
     judge: FleetJudge
 
@@ -71,7 +71,11 @@ class FleetLimitStep:
 
 @frozen(eq=False)
 class UnaskedStep:
-    """Holds back what would go and is not known to be kept by nobody: the fleet has to be asked first."""
+    """Holds back images that would go until the fleet has been asked about them.
+
+    A plan is made again once it has been asked, so what is held back here in the last one is what etcd did not answer
+    in time about; hence the reason, although etcd may be there.
+    """
 
     judge: FleetJudge
 
