@@ -261,7 +261,7 @@ async def test_whatever_changes_is_seen_by_the_next_scan(host: Host, change: str
 async def test_whatever_changed_between_two_engines_is_seen(host: Host, change: str) -> None:
     async with running(host.scanner()) as scanner:
         before = await scanner.scan()
-        await scanner.keep()
+        await scanner.save_cache()
     host.wait()
     CHANGES[change](host)
     host.wait()
@@ -276,7 +276,7 @@ async def test_whatever_changed_between_two_engines_is_seen(host: Host, change: 
 async def test_nothing_is_read_where_nothing_has_changed_not_even_by_the_next_engine(host: Host) -> None:
     async with running(host.scanner()) as scanner:
         await scanner.scan()
-        await scanner.keep()
+        await scanner.save_cache()
     opened: list[str] = []
     host.filesystem.before = lambda call: (
         opened.append(call.path) if call.name in ("open", "scandir") else None
@@ -428,7 +428,7 @@ async def test_the_record_of_another_data_directory_is_of_no_use_and_does_no_har
 ) -> None:
     async with running(host.scanner()) as scanner:
         await scanner.scan()
-        await scanner.keep()
+        await scanner.save_cache()
     other = MemoryFilesystem(clock.now_ns)
     other.make_folder(IMAGES)
     make_image(other, ALPINE, "a", status="failed", tags=())
@@ -447,7 +447,7 @@ async def test_a_damaged_record_does_no_harm(host: Host, damage: str) -> None:
     record = f"{DATA}/{OWN}/images.snapshot"
     async with running(host.scanner()) as scanner:
         before = await scanner.scan()
-        await scanner.keep()
+        await scanner.save_cache()
     content = bytearray(host.filesystem.read_file(record))
     content[len(content) // 2] ^= 1
     host.filesystem.remove(record)
@@ -471,7 +471,7 @@ async def test_two_engines_in_turn_each_see_what_happened_while_the_other_ran(ho
             host.wait()
             make_image(host.filesystem, ALPINE, letter)
             same(await scanner.scan(), await host.fresh_scan())
-            await scanner.keep()
+            await scanner.save_cache()
         set_tag(host.filesystem, BUSYBOX, "latest", letter)
         host.wait()
 
@@ -479,13 +479,13 @@ async def test_two_engines_in_turn_each_see_what_happened_while_the_other_ran(ho
 async def test_a_record_is_not_written_again_where_nothing_is_new(host: Host) -> None:
     writes: list[Call] = []
     async with running(host.scanner()) as scanner:
-        await scanner.keep()
+        await scanner.save_cache()
         assert not host.filesystem.exists(f"{DATA}/{OWN}/images.snapshot")
         await scanner.scan()
-        await scanner.keep()
+        await scanner.save_cache()
         host.filesystem.before = lambda call: writes.append(call) if call.name == "write" else None
         await scanner.scan()
-        await scanner.keep()
+        await scanner.save_cache()
     host.filesystem.before = None
     assert writes == []
 
@@ -499,7 +499,7 @@ async def test_an_image_with_odd_numbers_is_recorded_like_any_other(host: Host) 
     host.wait()
     async with running(host.scanner()) as scanner:
         before = await scanner.scan()
-        await scanner.keep()
+        await scanner.save_cache()
     async with running(host.scanner()) as scanner:
         same(await scanner.scan(), before)
 
@@ -564,7 +564,7 @@ async def test_whatever_somebody_else_does_to_a_timer_is_seen(
 async def test_whatever_happened_to_timers_between_two_engines_is_seen(marked: Host, change: str) -> None:
     async with running(marked.keeper()) as keeper:
         await keeper.load()
-        await keeper.keep()
+        await keeper.save_cache()
     STATE_CHANGES[change](marked)
     marked.wait()
     async with running(marked.keeper()) as keeper:
@@ -605,6 +605,6 @@ async def test_a_timer_of_an_impossible_time_stops_no_record(marked: Host) -> No
     async with running(marked.keeper()) as keeper:
         before = await keeper.load()
         assert before.states[A] is None
-        await keeper.keep()
+        await keeper.save_cache()
     async with running(marked.keeper()) as keeper:
         assert dict((await keeper.load()).states) == dict(before.states)

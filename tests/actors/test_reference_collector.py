@@ -514,7 +514,7 @@ async def test_what_another_engine_of_this_boot_has_read_is_not_read_again(world
     world.clock.advance(timedelta(seconds=3))
     async with running(world.collector()) as collector:
         before = await collector.collect()
-        await collector.keep()
+        await collector.save_cache()
     make_guest(world.filesystem, "two", "busybox")
     reads = world.reads()
     async with running(world.collector()) as collector:
@@ -535,11 +535,11 @@ async def test_guests_are_read_again_whose_names_an_older_engine_did_not_put_on_
         older.setattr(cache_records, "_boot_frame", str.encode)
         async with running(world.collector()) as collector:
             await collector.collect()
-            await collector.keep()
+            await collector.save_cache()
     reads = world.reads()
     async with running(world.collector()) as collector:
         assert (await collector.collect()).references.names == {"instance/one": "web-1"}
-        await collector.keep()
+        await collector.save_cache()
     assert path.removeprefix(f"{DATA}/") in reads
     reads = world.reads()
     async with running(world.collector()) as collector:
@@ -559,7 +559,7 @@ async def test_after_a_power_loss_guests_are_read_afresh_though_their_stamps_are
     world.clock.advance(timedelta(seconds=3))
     async with running(world.collector()) as collector:
         assert images_of((await collector.collect()).references) == {"instance/one": "debian"}
-        await collector.keep()
+        await collector.save_cache()
     record = world.filesystem.read_file(f"{OWN}/references.snapshot")
     disks = (world.filesystem.after_power_loss(random.Random(seed)) for seed in range(100))
     disk = next(disk for disk in disks if disk.read_file(path) == old)
@@ -583,7 +583,7 @@ async def test_a_guest_whose_metadata_is_not_there_after_a_reboot_goes_on_protec
     world.clock.advance(timedelta(seconds=3))
     async with running(world.collector()) as collector:
         await collector.collect()
-        await collector.keep()
+        await collector.save_cache()
     # Its own volume is not mounted yet.
     world.filesystem.remove(path)
     world.filesystem.remove(f"{DATA}/guests/gone")
@@ -594,7 +594,7 @@ async def test_a_guest_whose_metadata_is_not_there_after_a_reboot_goes_on_protec
             collected = await collector.collect()
             assert images_of(collected.references) == {"instance/one": "alpine"}
             assert collected.unreadable == ()
-        await collector.keep()
+        await collector.save_cache()
     async with running(world.collector()) as collector:
         assert images_of((await collector.collect()).references) == {"instance/one": "alpine"}
         world.filesystem.write_file(path, content.replace(b"alpine", b"debian"))
@@ -608,7 +608,7 @@ async def test_a_guest_of_an_odd_time_stops_no_record(world: World, created_at: 
     world.clock.advance(timedelta(seconds=3))
     async with running(world.collector()) as collector:
         before = await collector.collect()
-        await collector.keep()
+        await collector.save_cache()
     reads = world.reads()
     async with running(world.collector()) as collector:
         after = await collector.collect()

@@ -236,9 +236,9 @@ async def test_what_is_known_is_what_is_there(
                 found = await _check_plan(world, (scan, states.states, collected), found)
                 await collector.remember(found.remembered)
             if world.rng.random() < 0.7:
-                await scanner.keep()
-                await keeper.keep()
-                await collector.keep()
+                await scanner.save_cache()
+                await keeper.save_cache()
+                await collector.save_cache()
 
 
 async def _check(

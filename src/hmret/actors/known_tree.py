@@ -50,7 +50,7 @@ class KnownTree(Generic[F, R]):
     cache: FolderCache[F] = attrs.field(init=False)
     last: R | None = attrs.field(default=None, init=False)
     """The result of the last scan; the same object if nothing has changed."""
-    _kept: R | None = attrs.field(default=None, init=False)
+    _saved: R | None = attrs.field(default=None, init=False)
     """What the record on disk holds."""
     _is_fresh: bool = attrs.field(default=True, init=False)
     _looking: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
@@ -80,7 +80,7 @@ class KnownTree(Generic[F, R]):
         async with self._looking:
             self.cache.invalidate(paths)
 
-    async def keep(self) -> None:
+    async def save_cache(self) -> None:
         """Write what is cached to disk, for the next start.
 
         Raises:
@@ -95,9 +95,9 @@ class KnownTree(Generic[F, R]):
         Raises:
             OSError: it could not be written.
         """
-        if self.last is not self._kept:
+        if self.last is not self._saved:
             self.record.save(self.filesystem, self.data_fd, self.cache, self.threads.pause)
-            self._kept = self.last
+            self._saved = self.last
 
     def _find_changed(self) -> None:
         # If it cannot be opened, the inspection of that folder reports it.
@@ -130,13 +130,13 @@ class TreeActor(DiskActor, Generic[F, R]):
 
     _tree: KnownTree[F, R]
 
-    async def keep(self) -> None:
+    async def save_cache(self) -> None:
         """Write what is cached to disk, for the next start.
 
         Raises:
             OSError: it could not be written.
         """
-        await self._ask(self._tree.keep)
+        await self._ask(self._tree.save_cache)
 
     def write_record(self) -> None:
         """Write the same after the actor has ended, in a thread.

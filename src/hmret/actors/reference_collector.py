@@ -159,7 +159,7 @@ class ReferenceCollector(DiskActor):
         batch = RecheckedBatch(frozenset(keys), content or {}, young_ns)
         return await self._ask(self._recheck, batch, bases)
 
-    async def keep(self) -> None:
+    async def save_cache(self) -> None:
         """Write what is cached to disk, for the next start.
 
         Raises:

@@ -146,7 +146,7 @@ async def open_engine(
             ),
         )
         async with (
-            _keeping(watchers, platform),
+            _saving_caches(watchers, platform),
             actors.running() as tasks,
             AsyncExitStack() as fleet,
         ):
@@ -195,7 +195,7 @@ async def open_engine(
                 actors.deleter.stop_early()
                 await schedule.stop()
                 with anyio.CancelScope(shield=True):
-                    await sweeps.keep_users()
+                    await sweeps.save_users()
 
 
 @asynccontextmanager
@@ -251,7 +251,7 @@ async def _recover(sweeps: Sweep, deleter: Deleter, clock: Clock) -> None:
 
 
 @asynccontextmanager
-async def _keeping(watchers: Watchers, platform: Platform) -> AsyncIterator[None]:
+async def _saving_caches(watchers: Watchers, platform: Platform) -> AsyncIterator[None]:
     """Write what is cached to disk after the actors have ended; if that fails, the next start takes longer."""
     try:
         yield

@@ -351,13 +351,13 @@ class Surveyor:
             await self.scanner.invalidate(keys)
             await self.states.invalidate({repository for repository, _ in keys})
 
-    async def keep_failures(self, survey: Survey) -> None:
+    async def save_failures(self, survey: Survey) -> None:
         """Record which deletions failed; those of images that are gone are forgotten, unless a folder is lost."""
         if not survey.folders.lost:
             self.backoff.forget_all_but(survey.inventory.holds)
-        await self.backoff.keep()
+        await self.backoff.persist()
 
-    async def keep(self) -> None:
+    async def save_caches(self) -> None:
         """Write what is cached to disk, for the next start; if that fails, the next start takes longer.
 
         Parsed references are dropped: over time most of them belong to guests and images that are gone.
@@ -365,9 +365,9 @@ class Surveyor:
         forget_references()
         forget_repositories()
         with suppress(OSError):
-            await self.scanner.keep()
-            await self.states.keep()
-            await self.references.keep()
+            await self.scanner.save_cache()
+            await self.states.save_cache()
+            await self.references.save_cache()
 
     def suspensions_of(self, again: Protected) -> list[Suspension]:
         """List why a last check of the references suspends deletion."""

@@ -65,7 +65,7 @@ class Facts:
         self._known.pop(digest, None)
         self._facts.pop(digest, None)
 
-    def keep(self, here: Collection[str]) -> None:
+    def forget_all_but(self, here: Collection[str]) -> None:
         """Forget what is not here any more."""
         for digest in [digest for digest in self._known if digest not in here]:
             self.forget(digest)

@@ -177,7 +177,7 @@ class FleetKeeper(Actor[Call[Any]]):
     async def saw(self, copies: Collection[WholeCopy]) -> None:
         """Take what a survey found: all copies here."""
         await self._holdings.saw(copies)
-        self._facts.keep(self._holdings.here)
+        self._facts.forget_all_but(self._holdings.here)
 
     def tell_use(self, digests: Collection[str], at: datetime) -> None:
         """Take the use of some images; never waits."""

@@ -49,7 +49,7 @@ __all__ = ["Sweep"]
 # Images claimed at a time, and lines of the journal written at a time.
 _MARKS = 512
 # What is known of the cache is saved at the end, and this often in case the process is killed.
-_KEEP_EVERY_NS = 30 * 60 * SECOND
+_SAVE_EVERY_NS = 30 * 60 * SECOND
 _DAY_NS = 24 * 3600 * SECOND
 
 
@@ -74,16 +74,16 @@ class Sweep:
     """What the fleet is told by each sweep; None: this host is in none."""
     stopped_timers: StoppedTimers | None = attrs.field(default=None, init=False)
     """The timers that a sweep has stopped because of the patterns in force; None: none."""
-    _keep_at_ns: int = attrs.field(init=False)
+    _save_at_ns: int = attrs.field(init=False)
     """When what is known is saved next, by the boot-time clock."""
     _conditions: Conditions = attrs.field(factory=Conditions, init=False)
     _leftovers: tuple[tuple[str, str], ...] = attrs.field(default=(), init=False)
     """Paths of what the last recovery could not finish, and why."""
     new_settings: NewSettings = attrs.field(factory=NewSettings, init=False)
 
-    @_keep_at_ns.default
+    @_save_at_ns.default
     def _not_at_once(self) -> int:
-        return self.surveyor.boot_ns() + _KEEP_EVERY_NS
+        return self.surveyor.boot_ns() + _SAVE_EVERY_NS
 
     def reconfigure(self, config: RetentionConfig) -> None:
         """Apply new settings; while a sweep runs, `change_settings` is called instead."""
@@ -154,7 +154,7 @@ class Sweep:
         ledger = self._begin_ledger(plan, moment, stopped)
         phases.begin("timers")
         try:
-            if await self._keep_states(survey, plan, ledger):
+            if await self._update_timers(survey, plan, ledger):
                 await surveyor.note_look(moment, plan)
             if not plan.suspended:
                 # While deletion is suspended, what would go is unknown.
@@ -181,17 +181,17 @@ class Sweep:
         if ledger.deleted or self.counters.trash_bytes or waits:
             await self.look_into_trash()
         report = await self._report(plan, survey, reading, ledger)
-        if reading.boot_ns >= self._keep_at_ns:
-            self._keep_at_ns = reading.boot_ns + _KEEP_EVERY_NS
-            await self._keep_known(survey, moment)
+        if reading.boot_ns >= self._save_at_ns:
+            self._save_at_ns = reading.boot_ns + _SAVE_EVERY_NS
+            await self._save_known(survey, moment)
         self.counters.phase_seconds = phases.end()
         return report
 
-    async def _keep_known(self, survey: Survey, moment: Moment) -> None:
+    async def _save_known(self, survey: Survey, moment: Moment) -> None:
         """Write what is known to disk, for the next start, and forget deletions of more than a day ago."""
         await self.deleter.forget_deleted(moment.now_ns - _DAY_NS)
-        await self.surveyor.keep()
-        await self.keep_users(survey)
+        await self.surveyor.save_caches()
+        await self.save_users(survey)
 
     async def _plan(self, survey: Survey, moment: Moment, *, asks_all: bool) -> Plan:
         """Make the plan; the fleet, where there is one, is told before what is here."""
@@ -214,11 +214,11 @@ class Sweep:
             note = partial(self.last_users.note, plan, survey.inventory, self.threads.pause)
             await self.threads.run_alone(note)
 
-    async def keep_users(self, survey: Survey | None = None) -> None:
+    async def save_users(self, survey: Survey | None = None) -> None:
         """Save which sources needed which image last; given a survey, without images that are gone."""
         if survey is not None:
             await self.threads.run_alone(self.last_users.forget_all_but, survey.inventory)
-        await self.last_users.keep(await self.threads.run_alone(self.last_users.unsaved))
+        await self.last_users.persist(await self.threads.run_alone(self.last_users.unsaved))
 
     def _begin_ledger(self, plan: Plan, moment: Moment, stopped: StoppedTimers | None) -> SweepLedger:
         """Begin the ledger of a sweep with what is known before anything is done."""
@@ -269,7 +269,7 @@ class Sweep:
     async def _write_down(self, survey: Survey, ledger: SweepLedger) -> None:
         """Record what was done."""
         await self.journal.append(ledger.take_lines())
-        await self.surveyor.keep_failures(survey)
+        await self.surveyor.save_failures(survey)
         await self.deleter.fill_reserve()
 
     async def _remove(
@@ -348,7 +348,7 @@ class Sweep:
                     given.end(digest)
                 ledger.add_ghosts(gone)
 
-    async def _keep_states(self, survey: Survey, plan: Plan, ledger: SweepLedger) -> bool:
+    async def _update_timers(self, survey: Survey, plan: Plan, ledger: SweepLedger) -> bool:
         """Clear, prune and mark timers, and remember what tags point to; while a folder is lost, none of that is known.
 
         Returns whether all unseen uses are on record.

@@ -61,7 +61,7 @@ class Backoff:
         """Forget images that are gone."""
         self._failures = {key: failure for key, failure in self._failures.items() if present(key)}
 
-    async def keep(self) -> None:
+    async def persist(self) -> None:
         """Record any changes; if that fails, a later sweep retries too early."""
         record = self._as_record()
         if record != self._saved and await try_to_save(self.save, record, "backoff_not_recorded"):

@@ -60,12 +60,12 @@ class BrakeWatch:
     async def note(self, braking: Braking | None, reading: ClockReading) -> None:
         """Note what a sweep found: records what is new and forgets what is over."""
         self.braking = braking
-        await self._keep(self._record_of(braking, reading))
+        await self._persist(self._record_of(braking, reading))
 
     async def release(self, reading: ClockReading) -> None:
         """Release what it holds, until all of it has been deleted."""
         record = self.record or BrakeRecord(reading.boot_id, reading.boot_ns, 0)
-        await self._keep(attrs.evolve(record, is_released=True))
+        await self._persist(attrs.evolve(record, is_released=True))
 
     def _record_of(self, braking: Braking | None, reading: ClockReading) -> BrakeRecord | None:
         record = self.record
@@ -86,7 +86,7 @@ class BrakeWatch:
             return hold_ns
         return hold_ns - (reading.boot_ns - record.announced_boot_ns)
 
-    async def _keep(self, record: BrakeRecord | None) -> None:
+    async def _persist(self, record: BrakeRecord | None) -> None:
         if record != self.record:
             self.record = record
             await try_to_save(self.save, record, "brake_not_recorded")

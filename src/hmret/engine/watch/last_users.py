@@ -79,7 +79,7 @@ class LastUsers:
         record = self._as_record()
         return None if record == self._saved else record
 
-    async def keep(self, record: tuple[UsersRecord, ...] | None) -> None:
+    async def persist(self, record: tuple[UsersRecord, ...] | None) -> None:
         """Record any changes; if that fails, a restart loses them."""
         if record is not None and await try_to_save(self.save, record, "last_users_not_recorded"):
             self._saved = record

@@ -66,7 +66,7 @@ class LookHistory:
     async def note_suspended(self) -> None:
         """Note a suspended sweep, which does not count as a look."""
         if not self.record.was_suspended:
-            await self._keep(attrs.evolve(self.record, was_suspended=True))
+            await self._persist(attrs.evolve(self.record, was_suspended=True))
 
     async def note(self, reading: ClockReading, watched: Watched, plan: Plan, *, asks_reads: bool) -> None:
         """Record a look that has seen everything, before anything is deleted because of it.
@@ -79,9 +79,9 @@ class LookHistory:
             self._held_back = plan.held_back, due
             times = times + 1 if 2 * plan.held_back > due else 0
         look = Look(reading, self.by_engine)
-        await self._keep(LooksRecord(look, watched.gaps, held_back_looks=min(times, _LOOKS_IN_VAIN)))
+        await self._persist(LooksRecord(look, watched.gaps, held_back_looks=min(times, _LOOKS_IN_VAIN)))
 
-    async def _keep(self, record: LooksRecord) -> None:
+    async def _persist(self, record: LooksRecord) -> None:
         self.record = record
         # Where that fails, this engine knows it all the same; one that comes after it takes more for
         # unwatched, not less.
