@@ -60,7 +60,7 @@ def test_reading_alone_writes_nothing(host: Host) -> None:
 
 def test_the_record_is_the_text_that_operators_are_told_of(host: Host) -> None:
     record = started(host)
-    mark = record.ask([A, B], with_mark=True)
+    mark = record.note_request([A, B], with_mark=True)
     record.see("77", 4711)
     record.settle(done=mark, registered=[A], unregistered=[B])
     assert host.read(RECORD).decode().splitlines() == [
@@ -77,9 +77,9 @@ def test_the_record_is_the_text_that_operators_are_told_of(host: Host) -> None:
 
 def test_what_was_put_on_record_is_loaded(host: Host) -> None:
     record = started(host)
-    mark = record.ask([A, B, C], with_mark=True)
+    mark = record.note_request([A, B, C], with_mark=True)
     record.settle(done=mark, registered=[A, B])
-    assert record.ask([B], with_mark=False) == ""
+    assert record.note_request([B], with_mark=False) == ""
     record.settle(unregistered=[B])
     for one in (record, load(host)):
         assert one.digests == {A: Standing.REGISTERED, C: Standing.ASKED}
@@ -91,7 +91,7 @@ def test_what_was_put_on_record_is_loaded(host: Host) -> None:
 
 def test_another_generation_forgets_all_and_the_same_one_only_what_it_registered(host: Host) -> None:
     record = started(host)
-    mark = record.ask([A], with_mark=True)
+    mark = record.note_request([A], with_mark=True)
     record.see("77", 5)
     record.settle(done=mark, registered=[A])
     record.start("g1")
@@ -105,7 +105,7 @@ def test_another_generation_forgets_all_and_the_same_one_only_what_it_registered
 
 def test_a_new_cache_id_forgets_all(host: Host) -> None:
     record = started(host)
-    record.ask([A], with_mark=True)
+    record.note_request([A], with_mark=True)
     before = record.cache_id
     record.renew()
     for one in (record, load(host)):
@@ -125,14 +125,14 @@ def test_nothing_is_put_on_record_before_a_generation_is_started(host: Host) -> 
     record = load(host)
     record.renew()
     with pytest.raises(ValueError, match="no generation"):
-        record.ask([A], with_mark=False)
+        record.note_request([A], with_mark=False)
 
 
 @pytest.mark.parametrize("digest", ["", "sha256:", f"sha512:{'a' * 64}", f"sha256:{'A' * 64}", f"{A}\n? x"])
 def test_what_is_no_digest_is_refused(host: Host, digest: str) -> None:
     record = started(host)
     for refused in (
-        lambda: record.ask([digest], with_mark=False),
+        lambda: record.note_request([digest], with_mark=False),
         lambda: record.settle(registered=[digest]),
     ):
         with pytest.raises(ValueError, match="not a digest"):
@@ -157,7 +157,7 @@ def test_what_was_seen_is_kept_over_restarts_and_only_rises(host: Host) -> None:
     record.flush()
     assert len(host.read(RECORD)) == size
     record.see("77", 10)
-    record.ask([A], with_mark=False)
+    record.note_request([A], with_mark=False)
     assert load(host).seen == Seen("77", 10)
     record.see("78", 4)
     record.flush()
@@ -168,7 +168,7 @@ def test_what_is_seen_while_a_thread_writes_is_not_forgotten(memory: Host) -> No
     record = started(memory)
     record.see("77", 1)
     memory.memory.before = lambda call: record.see("77", 9) if call.name == "fsync" else None
-    record.ask([A], with_mark=False)
+    record.note_request([A], with_mark=False)
     memory.memory.before = None
     assert record.seen == Seen("77", 9)
     record.flush()
@@ -220,7 +220,7 @@ def test_a_file_that_may_not_be_read_needs_another_cache_id(memory: Host, name: 
 
 
 def test_a_record_without_a_cache_id_is_not_believed(host: Host) -> None:
-    started(host).ask([A], with_mark=True)
+    started(host).note_request([A], with_mark=True)
     host.remove(f"{OWN}/{CACHE_ID}")
     record = load(host)
     assert record.needs_cache_id
@@ -230,7 +230,7 @@ def test_a_record_without_a_cache_id_is_not_believed(host: Host) -> None:
 
 def test_a_record_cut_off_anywhere_says_what_its_whole_lines_say_and_can_be_continued(memory: Host) -> None:
     record = started(memory)
-    mark = record.ask([A, B], with_mark=True)
+    mark = record.note_request([A, B], with_mark=True)
     record.settle(done=mark, registered=[A])
     whole = memory.read(RECORD)
     first = whole.index(b"\n") + 1
@@ -240,16 +240,16 @@ def test_a_record_cut_off_anywhere_says_what_its_whole_lines_say_and_can_be_cont
         assert not cut.needs_cache_id
         lines = whole[:length].count(b"\n")
         assert set(cut.digests) == {A, B} - ({A, B} if lines < 3 else {B} if lines < 4 else set())
-        cut.ask([C], with_mark=False)
+        cut.note_request([C], with_mark=False)
         assert load(memory).digests == {**cut.digests, C: Standing.ASKED}
 
 
 def test_zeros_at_the_end_as_a_power_cut_may_leave_them_are_a_cut_line(host: Host) -> None:
-    started(host).ask([A], with_mark=False)
+    started(host).note_request([A], with_mark=False)
     host.write(RECORD, host.read(RECORD) + bytes(100))
     record = load(host)
     assert record.digests == {A: Standing.ASKED}
-    record.ask([B], with_mark=False)
+    record.note_request([B], with_mark=False)
     assert load(host).digests == {A: Standing.ASKED, B: Standing.ASKED}
 
 
@@ -258,20 +258,20 @@ def test_a_record_that_was_replaced_while_it_was_in_use_is_written_as_a_whole(
     host: Host, content: bytes | None
 ) -> None:
     record = started(host)
-    record.ask([A], with_mark=False)
+    record.note_request([A], with_mark=False)
     host.remove(RECORD)
     if content is not None:
         host.write(RECORD, content)
-    record.ask([B], with_mark=False)
+    record.note_request([B], with_mark=False)
     assert load(host).digests == {A: Standing.ASKED, B: Standing.ASKED}
 
 
 def test_a_replaced_record_is_noticed_though_it_is_as_long(memory: Host) -> None:
     record = started(memory)
-    record.ask([A], with_mark=False)
+    record.note_request([A], with_mark=False)
     memory.remove(RECORD)
     memory.write(RECORD, b"generation g1\n? " + b"c" * 64 + b"\n")
-    record.ask([B], with_mark=False)
+    record.note_request([B], with_mark=False)
     assert load(memory).digests == {A: Standing.ASKED, B: Standing.ASKED}
 
 
@@ -281,19 +281,19 @@ def test_a_link_in_the_place_of_the_record_leads_nowhere(host: Host) -> None:
     host.remove(RECORD)
     host.link(RECORD, "../../elsewhere")
     with pytest.raises(OSError, match="symbolic"):
-        record.ask([A], with_mark=False)
+        record.note_request([A], with_mark=False)
     assert load(host).needs_cache_id
     assert host.read("elsewhere") == b"generation g1\n"
     record.renew()
     record.start("g1")
-    record.ask([A], with_mark=False)
+    record.note_request([A], with_mark=False)
     assert host.read("elsewhere") == b"generation g1\n"
     assert load(host).digests == {A: Standing.ASKED}
 
 
 def test_a_long_record_is_rewritten_with_what_it_says(host: Host) -> None:
     record = started(host)
-    record.ask([A], with_mark=False)
+    record.note_request([A], with_mark=False)
     record.see("77", 1)
     sizes = []
     for _ in range(80):
@@ -308,12 +308,12 @@ def test_a_long_record_is_rewritten_with_what_it_says(host: Host) -> None:
 def test_the_last_hundred_marks_survive_a_rewrite_and_the_last_that_is_done(memory: Host) -> None:
     host = memory
     record = started(host)
-    marks = [record.ask(with_mark=True) for _ in range(3)]
+    marks = [record.note_request(with_mark=True) for _ in range(3)]
     record.settle(done=marks[1])
-    marks += [record.ask(with_mark=True) for _ in range(205)]
+    marks += [record.note_request(with_mark=True) for _ in range(205)]
     host.remove(RECORD)
     record.flush()
-    record.ask([A], with_mark=False)
+    record.note_request([A], with_mark=False)
     for one in (record, load(host)):
         assert one.has_done_mark
     kept = load(host)
@@ -323,7 +323,7 @@ def test_the_last_hundred_marks_survive_a_rewrite_and_the_last_that_is_done(memo
 
 def test_marks_are_told_apart_by_when_they_were_made(host: Host) -> None:
     record = started(host)
-    one, two, three, four = (record.ask(with_mark=True) for _ in range(4))
+    one, two, three, four = (record.note_request(with_mark=True) for _ in range(4))
     assert {record.age_of(mark) for mark in (one, two, three, four)} == {MarkAge.CURRENT}
     assert not record.has_done_mark
     record.settle(done=three)
@@ -369,25 +369,25 @@ def live(record: FleetRecord, store: Store) -> None:
         record.renew()
     record.start("g1")
     for digests in ([A], [B, C]):
-        mark = record.ask(digests, with_mark=True)
+        mark = record.note_request(digests, with_mark=True)
         store.registered.update((record.cache_id, digest) for digest in digests)
         store.marks.append(mark)
         record.see("77", len(store.marks))
         record.settle(done=mark, registered=digests)
-    record.ask([B], with_mark=False)
+    record.note_request([B], with_mark=False)
     store.registered.discard((record.cache_id, B))
     record.settle(unregistered=[B])
-    record.ask([C], with_mark=False)
+    record.note_request([C], with_mark=False)
     record.settle(registered=[C])
     record.see("77", 20)
     record.flush()
     record._on_disk = None  # the next call rewrites the file, as after an error
-    store.marks.append(record.ask(with_mark=True))
+    store.marks.append(record.note_request(with_mark=True))
     store.registered.clear()
     store.marks.clear()
     record.renew()
     record.start("g1")
-    mark = record.ask([A], with_mark=True)
+    mark = record.note_request([A], with_mark=True)
     store.registered.add((record.cache_id, A))
     store.marks.append(mark)
     record.settle(done=mark, registered=[A])
@@ -476,7 +476,7 @@ def test_after_a_call_that_fails_what_is_registered_is_on_record_in_memory_and_o
             store.marks.clear()
         if not record.generation:
             record.start("g1")
-        record.ask([C], with_mark=True)
+        record.note_request([C], with_mark=True)
         store.registered.add((record.cache_id, C))
         assert record.standing(C) is Standing.ASKED
         again = read_again(disk)
@@ -489,7 +489,7 @@ def test_after_a_call_that_fails_what_is_registered_is_on_record_in_memory_and_o
 
 def test_what_is_settled_is_settled_even_if_it_cannot_be_written(memory: Host) -> None:
     record = started(memory)
-    mark = record.ask([A, B], with_mark=True)
+    mark = record.note_request([A, B], with_mark=True)
     memory.memory.deny(f"{DATA}/{RECORD}", errno.ENOSPC, call="write")
     with pytest.raises(OSError, match="No space"):
         record.settle(done=mark, registered=[A], unregistered=[B])
@@ -497,7 +497,7 @@ def test_what_is_settled_is_settled_even_if_it_cannot_be_written(memory: Host) -
     assert record.has_done_mark
     assert load(memory).digests == {A: Standing.ASKED, B: Standing.ASKED}
     memory.memory.allow(f"{DATA}/{RECORD}")
-    record.ask([C], with_mark=False)
+    record.note_request([C], with_mark=False)
     assert load(memory).digests == {A: Standing.REGISTERED, C: Standing.ASKED}
     assert load(memory).has_done_mark
 
@@ -506,17 +506,17 @@ def test_what_could_not_be_put_on_record_may_not_be_asked_for(memory: Host) -> N
     record = started(memory)
     memory.memory.deny(f"{DATA}/{RECORD}", errno.EIO, call="fsync")
     with pytest.raises(OSError, match="Input/output"):
-        record.ask([A], with_mark=True)
+        record.note_request([A], with_mark=True)
     assert record.digests == {}
     memory.memory.allow(f"{DATA}/{RECORD}")
-    record.ask([B], with_mark=False)
+    record.note_request([B], with_mark=False)
     assert load(memory).digests == {B: Standing.ASKED}
 
 
 def test_short_writes_are_continued(memory: Host) -> None:
     record = started(memory)
     memory.memory.shorten = lambda length: min(length, 7)
-    record.ask([A, B], with_mark=True)
+    record.note_request([A, B], with_mark=True)
     memory.memory.shorten = None
     assert set(load(memory).digests) == {A, B}
 
@@ -547,7 +547,7 @@ def test_whatever_is_done_what_is_loaded_is_what_was_in_memory(
     for number, (what, digests) in enumerate(steps):
         match what:
             case "ask":
-                record.ask(digests, with_mark=False)
+                record.note_request(digests, with_mark=False)
                 expected |= dict.fromkeys(digests, Standing.ASKED)
             case "registered":
                 record.settle(registered=digests)
@@ -556,7 +556,7 @@ def test_whatever_is_done_what_is_loaded_is_what_was_in_memory(
                 record.settle(unregistered=digests)
                 expected = {digest: found for digest, found in expected.items() if digest not in digests}
             case "mark":
-                marks.append(record.ask(with_mark=True))
+                marks.append(record.note_request(with_mark=True))
             case "done" if len(marks) > 1:
                 record.settle(done=marks[-1])
                 done = True
@@ -567,7 +567,7 @@ def test_whatever_is_done_what_is_loaded_is_what_was_in_memory(
                 marks, expected, done = ["0" * 16], {}, False
             case "foreign":
                 disk.write_file(f"{DATA}/{RECORD}", b"x")
-                record.ask([A], with_mark=False)
+                record.note_request([A], with_mark=False)
                 expected[A] = Standing.ASKED
         assert record.digests == expected
         assert [record.age_of(mark) for mark in marks] == [

@@ -142,7 +142,7 @@ class Holdings:
             self._require(session)
             if copies:
                 # guard(record-before-registering): What counts and is on no record would count for ever.
-                mark = await self._records.ask(copies, with_mark=True)
+                mark = await self._records.note_request(copies, with_mark=True)
                 await self._membership.write(
                     session, register(session, copies, mark, self._membership.now_ns())
                 )

@@ -161,7 +161,7 @@ class Joining:
         lease = await self._contact.grant(self._terms.session_seconds)
         try:
             # guard(mark-is-on-record-first): A mark in the store that is on no record is taken for another host's.
-            mark = await self._records.ask(with_mark=True)
+            mark = await self._records.note_request(with_mark=True)
             session = Session(keys, holder, mark, lease)
             result = await self._contact.write(join(session, found))
             if result.succeeded:

@@ -54,13 +54,13 @@ class Records:
         """
         await self._run(partial(self._loaded.start, generation))
 
-    async def ask(self, digests: Iterable[str] = (), *, with_mark: bool) -> str:
+    async def note_request(self, digests: Iterable[str] = (), *, with_mark: bool) -> str:
         """Put on record what is about to be asked for; returns the new mark.
 
         Raises:
             OSError: it could not be written: the request must not be sent.
         """
-        return await self._run(partial(self._loaded.ask, digests, with_mark=with_mark))
+        return await self._run(partial(self._loaded.note_request, digests, with_mark=with_mark))
 
     async def doubt(self) -> None:
         """Put on record that all that is on it may be registered or not.
@@ -69,7 +69,7 @@ class Records:
             OSError: it could not be written.
         """
         record = self._loaded
-        await self._run(lambda: record.ask(record.digests, with_mark=False))
+        await self._run(lambda: record.note_request(record.digests, with_mark=False))
 
     async def digests(self) -> list[str]:
         """List what is on record, in order."""

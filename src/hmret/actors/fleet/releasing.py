@@ -136,7 +136,7 @@ class Releasing:
         before = {each.copy.digest: record.standing(each.copy.digest) for each in chosen}
         # guard(release-is-on-record-first): If the answer is lost, the copy may not be registered any more, and the
         # next join finds out.
-        await self._records.ask(before, with_mark=False)
+        await self._records.note_request(before, with_mark=False)
         token.spent += len(chosen)
         settled = _Settled([], [])
         limiter = anyio.CapacityLimiter(_AT_A_TIME)

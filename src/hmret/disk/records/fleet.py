@@ -148,7 +148,7 @@ class FleetRecord:
             self._contents = before
             raise
 
-    def ask(self, digests: Iterable[str] = (), *, with_mark: bool) -> str:
+    def note_request(self, digests: Iterable[str] = (), *, with_mark: bool) -> str:
         """Put on record, durably, what is about to be registered or released.
 
         With a mark, a new one is made, put on record with them, and returned; without, the answer is empty.
