@@ -39,10 +39,10 @@ FAR: dict[str, tuple[Step, int, int]] = {
     "it has gone": (Step.NOT_BEGUN, errno.ENOENT, 0),
     "its name in the trash is taken by a folder with a file": (Step.LEASED, errno.ENOTEMPTY, 0),
     "its name in the trash is taken by a file": (Step.LEASED, errno.ENOTDIR, 0),
-    "an owner has a folder of its own": (Step.SETTLED, errno.EEXIST, 0),
+    "an owner has a folder of its own": (Step.CLOSED, errno.EEXIST, 0),
     "a file is where an owner's folder would be": (Step.DONE, 0, 2),
-    "the way to an owner's folder goes in a circle": (Step.SETTLED, errno.ELOOP, 0),
-    "a link that leads nowhere is in an owner's place": (Step.SETTLED, errno.EEXIST, 0),
+    "the way to an owner's folder goes in a circle": (Step.CLOSED, errno.ELOOP, 0),
+    "a link that leads nowhere is in an owner's place": (Step.CLOSED, errno.EEXIST, 0),
     "the first tag leads elsewhere": (Step.LOOKED, errno.ENOENT, 0),
     "the last tag leads to the same": (Step.LOOKED, errno.ENOENT, 0),
     "the last tag is a file": (Step.LOOKED, errno.ENOENT, 0),
@@ -64,7 +64,7 @@ def test_it_stops_at_the_first_thing_that_is_not_as_expected(
     going.make()
     answer, are_open = going.ask(calls)
     assert answer == FAR[wrong]
-    assert are_open == [answer[0] < Step.SETTLED] * 3
+    assert are_open == [answer[0] < Step.CLOSED] * 3
 
 
 @pytest.mark.parametrize("calls", [POSIX, TWIN], ids=["native", "single calls"])

@@ -104,7 +104,7 @@ MUTATIONS = (
     edit(
         "do not see by its time stamp what came into a folder",
         "new-files-show-in-the-stamp",
-        Swap("moved.st_mtime_ns != self.settled_ns", "self.settled_ns is None"),
+        Swap("moved.st_mtime_ns != self.stable_mtime_ns", "self.stable_mtime_ns is None"),
         RETIREMENT,
     ),
     edit(

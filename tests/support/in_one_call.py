@@ -49,7 +49,7 @@ def retire_folder(
     going = _Going(filesystem, fds, names, numbers, files, absent)
     try:
         going.rename_out()
-        going.look_for_arrivals(Step.SETTLED)
+        going.look_for_arrivals(Step.CLOSED)
         going.set_aside(tags)
         going.look_for_arrivals(Step.LOOKED)
         going.remove(tags[4], timers)

@@ -15,7 +15,7 @@ enum step {
     NOT_BEGUN, /* nothing was changed */
     LEASED,    /* every file is leased, and a rename has failed */
     RENAMED,   /* it is out of the cache, but the checks after the rename found something unexpected */
-    SETTLED,   /* no process has opened it during the rename, it is closed; something is in its place, or
+    CLOSED,    /* no process has opened it during the rename, it is closed; something is in its place, or
                   may be */
     LOOKED,    /* nothing is in its place; tags and timers that are still there are to be removed */
     DONE
@@ -196,7 +196,7 @@ static enum step carry_out(struct going *going, struct heap *heap, int *error)
     /* guard(native-no-replacement-before-tags): Where the image has been pulled again since the rename, its tags
        lead to the fresh one and stay. */
     if ((*error = has_come(going)))
-        return SETTLED;
+        return CLOSED;
     /* guard(native-no-replacement-after-tags): A pull may arrive while the tags are set aside; they are then put
        back for the fresh image. */
     if ((*error = set_all_aside(going, heap)) || (*error = has_come(going)) || (*error = remove_tags(going)) ||

@@ -12,7 +12,7 @@ order, their flags and their errno are those of `FolderCalls` and `hmret.disk.de
 both on equal disks. So a crash within a native call leaves what a crash between the single calls would leave,
 and recovery needs to know of no other state. The core keeps nothing between calls, retries only EINTR, and
 either returns or closes each descriptor that it opens; those that it is given stay open, except that
-`retire_folder` closes an image's from `Step.SETTLED` on, and `close_all` closes all.
+`retire_folder` closes an image's from `Step.CLOSED` on, and `close_all` closes all.
 """
 
 import fcntl

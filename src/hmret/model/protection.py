@@ -55,7 +55,7 @@ class RepositoryProtection(msgspec.Struct, frozen=True, gc=False):
     """For each reference: the digests in this repository that it can mean, in no particular order."""
     remembered: Mapping[TagName, Remembered]
     """Input of the next plan, so that the past targets of a tag stay protected."""
-    is_settled: bool = False
+    resolves_all: bool = False
     """Whether each reference resolves to an image of this very repository, so that none can be stale whatever
     else exists.
     """
@@ -108,7 +108,7 @@ def stale_references(
     nowhere = [
         reference
         for name, protection in found.items()
-        if not protection.is_settled
+        if not protection.resolves_all
         for reference, digests in protection.meant.items()
         if not _is_here(inventory, name, digests) and not reference.source.startswith(_OF_IMAGE)
     ]
@@ -185,11 +185,11 @@ def protect_repository(inventory: Inventory, name: str, now_ns: int | None) -> R
         # The garbage collector need not look at tuples of texts.
         meant={reference: tuple(digests) for reference, digests in meant.items()},
         remembered=history.remembered,
-        is_settled=all(not images.keys().isdisjoint(digests) for digests in meant.values()),
+        resolves_all=all(not images.keys().isdisjoint(digests) for digests in meant.values()),
         elsewhere=tuple(
             digest for digest in sources if digest not in images or not images[digest].is_content
         ),
-        is_lasting=not history.unsettled and not is_partial,
+        is_lasting=not history.undecided and not is_partial,
     )
 
 

@@ -43,7 +43,7 @@ class TagHistory:
 
     remembered: Mapping[TagName, Remembered]
     """Input of the next plan."""
-    unsettled: Mapping[Reference, frozenset[str]]
+    undecided: Mapping[Reference, frozenset[str]]
     """Things that cannot be judged yet, with the digests that they may run from; the next look treats them as
     new again.
     """
@@ -52,7 +52,7 @@ class TagHistory:
         """Return the digests that a thing may run from, by a tag whose past targets count for it."""
         memory = self.remembered.get(tag)
         known = _NOTHING if memory is None else memory.digests
-        return known | self.unsettled.get(reference, _NOTHING)
+        return known | self.undecided.get(reference, _NOTHING)
 
 
 @frozen
@@ -61,10 +61,10 @@ class _Sight:
 
     digests: frozenset[str] = _NOTHING
     """The digests that it may run from, beside those known of its tag."""
-    is_settled: bool = True
+    is_final: bool = True
 
 
-_NOT_SEEN = _Sight(is_settled=False)
+_NOT_SEEN = _Sight(is_final=False)
 
 
 def recall(
@@ -82,7 +82,7 @@ def recall(
     """
     repository = inventory.repositories.get(name)
     remembered: dict[TagName, Remembered] = {}
-    unsettled: defaultdict[Reference, frozenset[str]] = defaultdict(frozenset)
+    undecided: defaultdict[Reference, frozenset[str]] = defaultdict(frozenset)
     things = _by_tag(inventory.references.by_repository.get(name, ()), name)
     for tag, references in things.items():
         before = inventory.remembered.get((name, tag))
@@ -100,7 +100,7 @@ def recall(
                 if thing in seen:
                     continue
                 sight = _first_sight(repository, reference, bool(current), linked_ns, now_ns)
-                if sight.is_settled:
+                if sight.is_final:
                     # guard(part-settles-nothing): What a guest may run from is not all known while part of
                     # the repository cannot be seen, so the guest is judged again once it can.
                     if not is_partial:
@@ -109,11 +109,11 @@ def recall(
                     # what each may run from stays.
                     digests |= sight.digests
                 elif sight.digests:
-                    unsettled[reference] |= sight.digests
+                    undecided[reference] |= sight.digests
         if before is not None or digests:
             memory = Remembered(digests, frozenset(seen))
             remembered[name, tag] = before if before is not None and before == memory else memory
-    return TagHistory(remembered, unsettled)
+    return TagHistory(remembered, undecided)
 
 
 def _by_tag(references: Iterable[Reference], name: str) -> Mapping[str, Mapping[Thing, Reference]]:
@@ -153,7 +153,7 @@ def _first_sight(
     # every digest of its repository stays.
     if created_ns > now_ns:
         # The guest may have been made during this very look; if so, the next look can judge it.
-        return _Sight(everything, is_settled=created_ns > now_ns + _DOUBT_NS)
+        return _Sight(everything, is_final=created_ns > now_ns + _DOUBT_NS)
     # guard(age-before-every-image): The age of a guest that predates every image of its repository rules
     # nothing out, so every digest stays.
     if _is_before_all(repository, created_ns):

@@ -62,7 +62,7 @@ def test_the_record_is_the_text_that_operators_are_told_of(host: Host) -> None:
     record = started(host)
     mark = record.note_request([A, B], with_mark=True)
     record.see("77", 4711)
-    record.settle(done=mark, registered=[A], unregistered=[B])
+    record.note_outcomes(done=mark, registered=[A], unregistered=[B])
     assert host.read(RECORD).decode().splitlines() == [
         "generation g1",
         f"mark {mark}",
@@ -78,9 +78,9 @@ def test_the_record_is_the_text_that_operators_are_told_of(host: Host) -> None:
 def test_what_was_put_on_record_is_loaded(host: Host) -> None:
     record = started(host)
     mark = record.note_request([A, B, C], with_mark=True)
-    record.settle(done=mark, registered=[A, B])
+    record.note_outcomes(done=mark, registered=[A, B])
     assert record.note_request([B], with_mark=False) == ""
-    record.settle(unregistered=[B])
+    record.note_outcomes(unregistered=[B])
     for one in (record, load(host)):
         assert one.digests == {A: Standing.REGISTERED, C: Standing.ASKED}
         assert (one.standing(A), one.standing(B)) == (Standing.REGISTERED, None)
@@ -93,7 +93,7 @@ def test_another_generation_forgets_all_and_the_same_one_only_what_it_registered
     record = started(host)
     mark = record.note_request([A], with_mark=True)
     record.see("77", 5)
-    record.settle(done=mark, registered=[A])
+    record.note_outcomes(done=mark, registered=[A])
     record.start("g1")
     for one in (record, load(host)):
         assert (one.digests, one.has_done_mark, one.age_of(mark)) == ({}, False, MarkAge.UNKNOWN)
@@ -133,7 +133,7 @@ def test_what_is_no_digest_is_refused(host: Host, digest: str) -> None:
     record = started(host)
     for refused in (
         lambda: record.note_request([digest], with_mark=False),
-        lambda: record.settle(registered=[digest]),
+        lambda: record.note_outcomes(registered=[digest]),
     ):
         with pytest.raises(ValueError, match="not a digest"):
             refused()
@@ -143,7 +143,7 @@ def test_what_is_no_digest_is_refused(host: Host, digest: str) -> None:
 def test_a_mark_that_is_not_on_record_cannot_be_done(host: Host) -> None:
     record = started(host)
     with pytest.raises(ValueError, match="not a mark on record"):
-        record.settle(done="0" * 16)
+        record.note_outcomes(done="0" * 16)
 
 
 def test_what_was_seen_is_kept_over_restarts_and_only_rises(host: Host) -> None:
@@ -231,7 +231,7 @@ def test_a_record_without_a_cache_id_is_not_believed(host: Host) -> None:
 def test_a_record_cut_off_anywhere_says_what_its_whole_lines_say_and_can_be_continued(memory: Host) -> None:
     record = started(memory)
     mark = record.note_request([A, B], with_mark=True)
-    record.settle(done=mark, registered=[A])
+    record.note_outcomes(done=mark, registered=[A])
     whole = memory.read(RECORD)
     first = whole.index(b"\n") + 1
     for length in range(first, len(whole)):
@@ -297,7 +297,7 @@ def test_a_long_record_is_rewritten_with_what_it_says(host: Host) -> None:
     record.see("77", 1)
     sizes = []
     for _ in range(80):
-        record.settle(unregistered=[B] * 20)
+        record.note_outcomes(unregistered=[B] * 20)
         sizes.append(len(host.read(RECORD)))
     assert min(sizes[60:]) < sizes[0] + 1000
     assert max(sizes) < 1500 * 67
@@ -309,7 +309,7 @@ def test_the_last_hundred_marks_survive_a_rewrite_and_the_last_that_is_done(memo
     host = memory
     record = started(host)
     marks = [record.note_request(with_mark=True) for _ in range(3)]
-    record.settle(done=marks[1])
+    record.note_outcomes(done=marks[1])
     marks += [record.note_request(with_mark=True) for _ in range(205)]
     host.remove(RECORD)
     record.flush()
@@ -326,7 +326,7 @@ def test_marks_are_told_apart_by_when_they_were_made(host: Host) -> None:
     one, two, three, four = (record.note_request(with_mark=True) for _ in range(4))
     assert {record.age_of(mark) for mark in (one, two, three, four)} == {MarkAge.CURRENT}
     assert not record.has_done_mark
-    record.settle(done=three)
+    record.note_outcomes(done=three)
     for known in (record, load(host)):
         assert [known.age_of(mark) for mark in (one, two, three, four)] == [
             MarkAge.OUTDATED,
@@ -373,12 +373,12 @@ def live(record: FleetRecord, store: Store) -> None:
         store.registered.update((record.cache_id, digest) for digest in digests)
         store.marks.append(mark)
         record.see("77", len(store.marks))
-        record.settle(done=mark, registered=digests)
+        record.note_outcomes(done=mark, registered=digests)
     record.note_request([B], with_mark=False)
     store.registered.discard((record.cache_id, B))
-    record.settle(unregistered=[B])
+    record.note_outcomes(unregistered=[B])
     record.note_request([C], with_mark=False)
-    record.settle(registered=[C])
+    record.note_outcomes(registered=[C])
     record.see("77", 20)
     record.flush()
     record._on_disk = None  # the next call rewrites the file, as after an error
@@ -390,7 +390,7 @@ def live(record: FleetRecord, store: Store) -> None:
     mark = record.note_request([A], with_mark=True)
     store.registered.add((record.cache_id, A))
     store.marks.append(mark)
-    record.settle(done=mark, registered=[A])
+    record.note_outcomes(done=mark, registered=[A])
 
 
 def check(record: FleetRecord, store: Store, reason: object) -> None:
@@ -492,7 +492,7 @@ def test_what_is_settled_is_settled_even_if_it_cannot_be_written(memory: Host) -
     mark = record.note_request([A, B], with_mark=True)
     memory.memory.deny(f"{DATA}/{RECORD}", errno.ENOSPC, call="write")
     with pytest.raises(OSError, match="No space"):
-        record.settle(done=mark, registered=[A], unregistered=[B])
+        record.note_outcomes(done=mark, registered=[A], unregistered=[B])
     assert record.digests == {A: Standing.REGISTERED}
     assert record.has_done_mark
     assert load(memory).digests == {A: Standing.ASKED, B: Standing.ASKED}
@@ -550,15 +550,15 @@ def test_whatever_is_done_what_is_loaded_is_what_was_in_memory(
                 record.note_request(digests, with_mark=False)
                 expected |= dict.fromkeys(digests, Standing.ASKED)
             case "registered":
-                record.settle(registered=digests)
+                record.note_outcomes(registered=digests)
                 expected |= dict.fromkeys(digests, Standing.REGISTERED)
             case "unregistered":
-                record.settle(unregistered=digests)
+                record.note_outcomes(unregistered=digests)
                 expected = {digest: found for digest, found in expected.items() if digest not in digests}
             case "mark":
                 marks.append(record.note_request(with_mark=True))
             case "done" if len(marks) > 1:
-                record.settle(done=marks[-1])
+                record.note_outcomes(done=marks[-1])
                 done = True
             case "load":
                 record = FleetRecord(disk, fd, random_hex=random_hex)

@@ -30,7 +30,7 @@ class Holdings:
         self._here: dict[str, int] | None = None
         self._released: dict[str, int] = {}
         self._changed = anyio.Event()
-        self._is_settled = False
+        self._is_reconciled = False
         """Whether what is here is what is registered, as far as known."""
 
     @property
@@ -53,7 +53,7 @@ class Holdings:
         before = None if self._here is None else self._here.copy()
         here, is_same = await self._threads.run_alone(_by_digest, copies, before)
         self._here, self._released = here, {}
-        if not (is_same and self._is_settled):
+        if not (is_same and self._is_reconciled):
             self.change()
 
     def released(self, digest: str) -> None:
@@ -71,7 +71,7 @@ class Holdings:
 
     def change(self) -> None:
         """Have the copies compared with what is registered."""
-        self._is_settled = False
+        self._is_reconciled = False
         self._changed.set()
 
     async def wait_changed(self) -> None:
@@ -89,11 +89,11 @@ class Holdings:
         """
         if self._here is None:
             return
-        self._is_settled = True
+        self._is_reconciled = True
         try:
             await self._reconcile(session, self._here)
         except BaseException:
-            self._is_settled = False
+            self._is_reconciled = False
             raise
 
     async def _reconcile(self, session: Session, here: Mapping[str, int]) -> None:
@@ -126,7 +126,7 @@ class Holdings:
             self._require(session)
             if gone:
                 await self._membership.write(session, take_out(session, gone))
-                await self._records.settle(unregistered=gone)
+                await self._records.note_outcomes(unregistered=gone)
 
     async def _register(self, session: Session, digests: Sequence[str], *, again: bool = False) -> None:
         async with self.lock:
@@ -146,7 +146,7 @@ class Holdings:
                 await self._membership.write(
                     session, register(session, copies, mark, self._membership.now_ns())
                 )
-                await self._records.settle(done=mark, registered=copies)
+                await self._records.note_outcomes(done=mark, registered=copies)
 
     async def _check(self, session: Session, digests: Sequence[str]) -> int:
         self._require(session)

@@ -165,7 +165,7 @@ class Joining:
             session = Session(keys, holder, mark, lease)
             result = await self._contact.write(join(session, found))
             if result.succeeded:
-                await self._records.settle(done=mark)
+                await self._records.note_outcomes(done=mark)
         except BaseException:
             await self._contact.drop(lease)
             raise

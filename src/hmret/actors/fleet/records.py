@@ -77,7 +77,7 @@ class Records:
         async with self._lock:
             return await self._threads.run_alone(lambda: sorted(record.digests))
 
-    async def settle(
+    async def note_outcomes(
         self, *, done: str = "", registered: Iterable[str] = (), unregistered: Iterable[str] = ()
     ) -> None:
         """Put on record what has come of it.
@@ -86,7 +86,7 @@ class Records:
             OSError: it could not be written; it counts in memory nevertheless.
         """
         await self._run(
-            partial(self._loaded.settle, done=done, registered=registered, unregistered=unregistered)
+            partial(self._loaded.note_outcomes, done=done, registered=registered, unregistered=unregistered)
         )
 
     async def flush(self) -> None:

@@ -42,7 +42,7 @@ class _Chosen:
 
 
 @define(eq=False)
-class _Settled:
+class _KnownOutcomes:
     """The known outcomes of a batch."""
 
     released: list[str]
@@ -138,28 +138,30 @@ class Releasing:
         # next join finds out.
         await self._records.note_request(before, with_mark=False)
         token.spent += len(chosen)
-        settled = _Settled([], [])
+        known = _KnownOutcomes([], [])
         limiter = anyio.CapacityLimiter(_AT_A_TIME)
 
         async def release_one(each: _Chosen) -> None:
             async with limiter:
-                outcome = await self._release_one(session, token, each, for_space, settled)
+                outcome = await self._release_one(session, token, each, for_space, known)
                 if outcome is not None:
                     outcomes[each.copy.digest] = outcome
 
         async with anyio.create_task_group() as tasks:
             for each in chosen:
                 tasks.start_soon(release_one, each)
-        token.spent -= len(settled.kept)
-        for digest in settled.released:
+        token.spent -= len(known.kept)
+        for digest in known.released:
             self._holdings.released(digest)
             self._facts.forget(digest)
-        registered = [digest for digest in settled.kept if before[digest] is Standing.REGISTERED]
-        unregistered = [digest for digest in settled.kept if before[digest] is None]
+        registered = [digest for digest in known.kept if before[digest] is Standing.REGISTERED]
+        unregistered = [digest for digest in known.kept if before[digest] is None]
         try:
-            await self._records.settle(registered=registered, unregistered=[*settled.released, *unregistered])
+            await self._records.note_outcomes(
+                registered=registered, unregistered=[*known.released, *unregistered]
+            )
         except OSError:
-            # On the disk they stay open, and are settled by the next join.
+            # On the disk they stay open; the next join resolves them.
             return
 
     async def _release_one(
@@ -168,7 +170,7 @@ class Releasing:
         token: Token,
         chosen: _Chosen,
         for_space: Collection[str],
-        settled: _Settled,
+        known: _KnownOutcomes,
     ) -> ReleaseOutcome | None:
         """Release one copy; returns None if the state of the membership explains the outcome."""
         digest = chosen.copy.digest
@@ -178,11 +180,11 @@ class Releasing:
                 txn = release(session, chosen.copy, chosen.read, chosen.witnesses, token.number)
                 result = await self._membership.contact.write(txn)
                 if result.succeeded:
-                    settled.released.append(digest)
+                    known.released.append(digest)
                     return ReleaseOutcome()
                 judged = self._look_again(session, token, result, digest, for_space)
                 if isinstance(judged, ReleaseOutcome):
-                    settled.kept.append(digest)
+                    known.kept.append(digest)
                     return judged
                 chosen = judged
         except OutcomeUnknownError as error:
@@ -190,12 +192,12 @@ class Releasing:
             self._membership.end(session, str(error))
             return None
         except SessionOverError:
-            settled.kept.append(digest)
+            known.kept.append(digest)
             return None
         except StoreError as error:
-            settled.kept.append(digest)
+            known.kept.append(digest)
             return ReleaseOutcome(Reason.FLEET_UNREACHABLE, str(error))
-        settled.kept.append(digest)
+        known.kept.append(digest)
         return ReleaseOutcome(Reason.LAST_COPY, "other hosts release copies of it at the same time")
 
     def _look_again(

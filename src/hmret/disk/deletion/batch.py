@@ -150,8 +150,8 @@ class Batch:
             if stopped is not None:
                 return stopped
             try:
-                if step <= Step.SETTLED:
-                    replacement = self._finish_tags(image, is_closed=step is Step.SETTLED)
+                if step <= Step.CLOSED:
+                    replacement = self._finish_tags(image, is_closed=step is Step.CLOSED)
             except LayersGoneError as error:
                 replacement, refusal = Replacement.ITSELF, str(error.strerror)
             except OSError as error:
@@ -169,7 +169,7 @@ class Batch:
         # a restore from quarantine sets them again.
         gone = () if prefetched is None else prefetched.gone
         # guard(tags-aside-settled): Where the single call stopped among the tags, those already set aside are
-        # settled first; none is lost in the trash.
+        # resolved first; none is lost in the trash.
         timers = None if step is Step.LOOKED else states
         return attrs.evolve(
             self.cleaning.clean_up(intent, image.places, timers, absent, gone), refusal=refusal

@@ -52,7 +52,7 @@ class DigestFolder:
     folder_fd: int
     inode: int
     """The folder's inode."""
-    settled_ns: int | None = None
+    stable_mtime_ns: int | None = None
     """The folder's mtime, if a later change would get a different stamp; None: it might not."""
     metadata_name: str = METADATA
     metadata: bytes = b""
@@ -156,7 +156,7 @@ class DigestFolder:
         self._names = {METADATA: HIDDEN_METADATA} if is_hidden else {}
         # guard(new-files-show-in-the-stamp): A rename keeps a folder's mtime; a file that arrives or leaves
         # changes it. So what a pull has put in by now is seen.
-        if moved.st_mtime_ns != self.settled_ns or is_hidden:
+        if moved.st_mtime_ns != self.stable_mtime_ns or is_hidden:
             with self.filesystem.scandir(self.folder_fd) as entries:
                 names = {entry.name for entry in entries}
             known = {*self.found, *self.besides}
@@ -267,8 +267,8 @@ def understand(
     fd, inode, changed_ns, files, folders, content = held
     # guard(fresh-folder-is-relisted): Two changes within two seconds may share a time stamp, so a folder that
     # has just changed is listed again after the rename.
-    settled_ns = changed_ns if changed_ns <= looked_ns - SETTLING_NS else None
-    folder = DigestFolder(filesystem, fd, inode, settled_ns, metadata_name, content)
+    stable_mtime_ns = changed_ns if changed_ns <= looked_ns - SETTLING_NS else None
+    folder = DigestFolder(filesystem, fd, inode, stable_mtime_ns, metadata_name, content)
     try:
         for file_name, file in sorted(
             [*((file[0], file) for file in files), *((one, None) for one in folders)]

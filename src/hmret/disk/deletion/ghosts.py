@@ -29,7 +29,7 @@ from hmret.model.times import SECOND
 
 __all__ = ["clear_fresh_ghost", "clear_ghosts", "is_ghost_aside", "resolve_parked_ghosts"]
 
-_SETTLED_NS = 60 * SECOND
+_UNCHANGED_FOR_NS = 60 * SECOND
 """How long a ghost must not have changed."""
 
 _CONTENT = f"{IMAGES}/{CONTENT}"
@@ -96,16 +96,18 @@ def clear_fresh_ghost(folders: OpenFolders, digest: str) -> bool:
     Raises:
         OSError: it could not be removed.
     """
-    return _clear(folders, digest, 0, settled_ns=0)
+    return _clear(folders, digest, 0, unchanged_for_ns=0)
 
 
-def _clear(folders: OpenFolders, digest: str, deleted_at_ns: int, *, settled_ns: int = _SETTLED_NS) -> bool:
+def _clear(
+    folders: OpenFolders, digest: str, deleted_at_ns: int, *, unchanged_for_ns: int = _UNCHANGED_FOR_NS
+) -> bool:
     filesystem, hexadecimal = folders.filesystem, hex_of(digest)
     content_fd = folders.find(_CONTENT)
     if content_fd is None:
         return False
     inode = _ghost_inode(
-        filesystem, content_fd, hexadecimal, (deleted_at_ns, filesystem.now_ns() - settled_ns)
+        filesystem, content_fd, hexadecimal, (deleted_at_ns, filesystem.now_ns() - unchanged_for_ns)
     )
     if inode is None:
         return False

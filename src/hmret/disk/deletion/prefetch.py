@@ -86,7 +86,7 @@ class PrefetchedImage:
             (hexadecimal, copy.name),
             (
                 folder.inode,
-                folder.settled_ns or 0,
+                folder.stable_mtime_ns or 0,
                 folder.found[metadata].st_ctime_ns,
                 intent.is_content,
                 asks_leases,
@@ -112,7 +112,7 @@ class PrefetchedImage:
         if asks_leases and step >= Step.LEASED:
             folder.leased.update(folder.descriptors)
         if step >= Step.RENAMED:
-            image.note_renamed(is_closed=step >= Step.SETTLED)
+            image.note_renamed(is_closed=step >= Step.CLOSED)
         return Step(step)
 
 
@@ -229,7 +229,7 @@ def _is_ordinary(folder: DigestFolder, looked_ns: int) -> bool:
         metadata is not None
         and folder.fault is None
         and not folder.besides
-        and folder.settled_ns is not None
+        and folder.stable_mtime_ns is not None
         and metadata.st_ctime_ns <= looked_ns - SETTLING_NS
         and all(found.st_nlink == 1 for found in folder.found.values())
     )

@@ -134,7 +134,7 @@ class Step(enum.IntEnum):
     """Every file is leased, and a rename has failed."""
     RENAMED = 2
     """It is out of the cache, but the checks after the rename found something unexpected."""
-    SETTLED = 3
+    CLOSED = 3
     """No process has opened it during the rename; something has appeared in its place, or may have."""
     LOOKED = 4
     """Nothing has appeared in its place; tags and timers that have not been removed are still to be removed.
@@ -310,7 +310,7 @@ class Filesystem(Protocol):
         These are the calls that `hmret.disk.deletion.retirement` makes for one folder that goes alone, in the
         same order. Returns how far it has got, a `Step`; the errno that stopped it; and how many of the tags,
         counted from the last, have been removed for good. The descriptors from `hold_folders` are closed from
-        `Step.SETTLED` on.
+        `Step.CLOSED` on.
 
         Args:
             fds: of the data directory, the parent folder, the trash, the folder itself, and its metadata.

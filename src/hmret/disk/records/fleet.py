@@ -163,13 +163,13 @@ class FleetRecord:
         self._append([*([f"mark {mark}"] if mark else []), *(f"? {name}" for name in names)])
         return mark
 
-    def settle(
+    def note_outcomes(
         self, *, done: str = "", registered: Iterable[str] = (), unregistered: Iterable[str] = ()
     ) -> None:
         """Put on record, durably, what is known to have come of requests.
 
-        `done`: the mark of a request that has committed. What is settled is settled in memory even if it
-        cannot be written; on the disk it then may still be `?`.
+        `done`: the mark of a request that has committed. Outcomes count in memory even if they cannot be
+        written; on the disk a digest may then still be `?`.
 
         Raises:
             OSError: it could not be written.

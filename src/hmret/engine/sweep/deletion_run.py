@@ -246,7 +246,7 @@ class DeletionRun:
         if not batch:
             return BatchResult()
         result = await self._retire(batch, view, boot_ns, ledger, is_interrupted)
-        await releases.settle(self.gone, result.left)
+        await releases.give_back_rest(self.gone, result.left)
         return result
 
     async def _retire(

@@ -103,20 +103,20 @@ class Releases:
         nothing = ReleaseOutcome(Reason.FLEET_UNREACHABLE)
         return {digest: found.get(digest, nothing) for digest in deletions}
 
-    async def settle(self, gone: Collection[Key], left: Iterable[Deletion]) -> None:
+    async def give_back_rest(self, gone: Collection[Key], left: Iterable[Deletion]) -> None:
         """Give back what was released and is still here, but for what is `left` to be deleted later in this sweep."""
         waiting = {deletion.digest for deletion in left}
-        settled = {
+        ended = {
             digest: deletion
             for digest, deletion in self._released.items()
             if deletion.key in gone or digest not in waiting
         }
-        back = {digest for digest, deletion in settled.items() if await self._is_here(deletion, gone)}
+        back = {digest for digest, deletion in ended.items() if await self._is_here(deletion, gone)}
         # guard(fleet-gives-back-what-stays): A copy that stays and does not count would make others keep theirs for
         # its sake.
         if back:
             await self.link.give_back(back)
-        for digest in settled:
+        for digest in ended:
             del self._released[digest]
 
     async def _is_here(self, deletion: Deletion, gone: Collection[Key]) -> bool:
@@ -131,7 +131,7 @@ class Releases:
     async def end(self, gone: Collection[Key]) -> None:
         """Give back whatever was released and is still here; where the engine stops, the next join finds it."""
         with anyio.CancelScope(shield=True), suppress(EngineClosedError):
-            await self.settle(gone, ())
+            await self.give_back_rest(gone, ())
 
     async def _last_of(
         self, batch: Sequence[Deletion], scan: ScanResult, gone: Collection[Key]

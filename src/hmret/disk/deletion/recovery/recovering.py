@@ -13,8 +13,8 @@ For each intent, the places of its folders show how far the deletion had got, an
    timers.
 
 Then follows the last look for new users, as in every deletion, before bytes are freed or the image goes into
-quarantine. An intent is dropped only when all images of its batch are settled, so a crash during recovery, at
-any point, leaves nothing but one of these situations, and the next recovery starts over. What cannot be read
+quarantine. An intent is dropped only when nothing is left to do for any image of its batch, so a crash during
+recovery, at any point, leaves nothing but one of these situations, and the next recovery starts over. What cannot be read
 decides nothing: if the records of the quarantine cannot be listed, every folder in the trash might be held,
 so nothing is touched at all. Only last, what lies in the trash without an intent and without a record is
 erased: no image that could still come back is among it.

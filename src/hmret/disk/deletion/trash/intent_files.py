@@ -1,8 +1,8 @@
 """Files of intents in the trash: written durably before a batch is renamed, read without trust after a crash.
 
-A file leaves the trash only when all of its images are settled, so finishing a batch can be repeated as often
-as it is interrupted. Its contents are not trusted: an intent is carried out only if hmret could have written
-it, since paths in a damaged or planted one could lead anywhere.
+A file leaves the trash only when nothing is left to do for any of its images, so finishing a batch can be
+repeated as often as it is interrupted. Its contents are not trusted: an intent is carried out only if hmret
+could have written it, since paths in a damaged or planted one could lead anywhere.
 """
 
 import os
