@@ -57,8 +57,8 @@ class PlanExecution:
     _policy: Policy = attrs.field(init=False)
     _allowed: frozenset[Key] | None = attrs.field(default=None, init=False)
     """The images that the settings now in force delete; None: those are the settings of the plan."""
-    _is_closed: bool = attrs.field(init=False)
-    """Whether the hours do not allow deletion, so that images are deleted only to free disk space."""
+    _is_outside_hours: bool = attrs.field(init=False)
+    """Whether the plan was made outside the hours, so that its images go only to free disk space, at any hour."""
     _wanted_bytes: int = attrs.field(init=False)
     """The bytes to free from the quarantine because of disk pressure."""
     _tried: dict[Key, Deletion] = attrs.field(factory=dict, init=False)
@@ -68,7 +68,7 @@ class PlanExecution:
     def _policy_of_plan(self) -> Policy:
         return self.planner.policy
 
-    @_is_closed.default
+    @_is_outside_hours.default
     def _as_planned(self) -> bool:
         return self.plan.is_closed
 
@@ -104,7 +104,7 @@ class PlanExecution:
     @property
     def _has_ended(self) -> bool:
         """Whether no more images may be deleted in this sweep."""
-        is_held = self.ledger.blocked is not None or self.deletions.is_closed
+        is_held = self.ledger.blocked is not None or self.deletions.is_refused_all
         # guard(doubt-ends-the-sweep): A cause of suspension that appears during a sweep stops its further deletions
         # at once.
         return self.is_over or bool(self.ledger.suspended) or is_held
@@ -115,9 +115,14 @@ class PlanExecution:
         # more is erased by the old ones.
         return not self.new_settings.are_waiting
 
-    def _is_open(self) -> bool:
+    def _may_start_batch(self) -> bool:
+        """Return whether the hours allow the next batch.
+
+        A plan made outside of them has only images that may go at any hour, for want of space; any other ends with
+        them.
+        """
         window = self._policy.window
-        return self._is_closed or window.is_open(datetime_of(self.surveyor.now_ns()))
+        return self._is_outside_hours or window.is_open(datetime_of(self.surveyor.now_ns()))
 
     async def _take_note(self) -> bool:
         """Apply new settings, and find out which images they delete; returns whether there were any."""
@@ -146,7 +151,7 @@ class PlanExecution:
                 self._end("suspended")
                 break
             self._allowed = frozenset((row.repository, row.digest) for row in made.deletions)
-            self._is_closed = made.is_closed
+            self._is_outside_hours = made.is_closed
             pressure = made.pressure
             self._wanted_bytes = min(
                 self._wanted_bytes, 0 if pressure is None else pressure.quarantined_bytes
@@ -270,7 +275,7 @@ class PlanExecution:
                 self.boot_ns,
                 self.ledger,
                 holds=not frees_at_once,
-                may_go_on=self._is_open,
+                may_go_on=self._may_start_batch,
                 is_interrupted=lambda: self.new_settings.are_waiting,
             )
             for key in left:

@@ -38,7 +38,7 @@ class Releases:
     threads: Threads
     batch: int = 8
     """How many copies are released at a time: so many still go after the fleet was paused."""
-    is_closed: bool = attrs.field(default=False, init=False)
+    refuses_all: bool = attrs.field(default=False, init=False)
     """Whether nothing more is released in this sweep."""
     has_refused: bool = attrs.field(default=False, init=False)
     """Whether the fleet has refused a release in this sweep although the plan has the image go."""
@@ -50,7 +50,7 @@ class Releases:
 
     def begin_sweep(self) -> None:
         """Reset what is recorded of the last sweep."""
-        self.is_closed = self.has_refused = False
+        self.refuses_all = self.has_refused = False
         self._scan = None
 
     async def release(
@@ -76,7 +76,7 @@ class Releases:
         ledger.add_uncounted(released.values())
         if held:
             self.has_refused = True
-            self.is_closed |= any(one.reason in _FOR_ALL for one in held.values())
+            self.refuses_all |= any(one.reason in _FOR_ALL for one in held.values())
         going: list[Deletion] = []
         last_keys = {deletion.key for deletion in last}
         for deletion in batch:
