@@ -13,7 +13,7 @@ from hmret.actors.fleet.contact import Contact
 from hmret.actors.fleet.holdings import Holdings
 from hmret.actors.fleet.membership import FleetTerms, Membership, SessionOverError
 from hmret.actors.fleet.records import Records
-from hmret.actors.fleet.releasing import Releasing, refusal
+from hmret.actors.fleet.releasing import Releasing, outcome_unless_joined
 from hmret.actors.fleet.session import Sessions
 from hmret.actors.fleet.tokens import Tokens
 from hmret.actors.fleet.turns import Housekeeping, Summaries
@@ -168,7 +168,7 @@ class FleetKeeper(Actor[Call[Any]]):
         """
         digests = tuple(digests)
         outcomes = await self._call(partial(self._releasing.release, digests, frozenset(for_space)))
-        return outcomes or dict.fromkeys(digests, refusal(self._membership))
+        return outcomes or dict.fromkeys(digests, outcome_unless_joined(self._membership))
 
     async def give_back(self, digests: Collection[str]) -> None:
         """Register copies again that were released and stay after all."""

@@ -20,7 +20,7 @@ from hmret.model.records.fleet import Standing
 from hmret.model.values import define, frozen
 from hmret.model.verdicts import Reason
 
-__all__ = ["Releasing", "refusal"]
+__all__ = ["Releasing", "outcome_unless_joined"]
 
 _AT_A_TIME = 8
 """Releases under way: about what a 3-node cluster carries out in the time of one."""
@@ -77,7 +77,7 @@ class Releasing:
                 except OSError as error:
                     detail = f"the record of this host cannot be written: {error.strerror or error}"
                     _fill(outcomes, batch, ReleaseOutcome(Reason.FLEET_UNREACHABLE, detail))
-                _fill(outcomes, batch, refusal(self._membership))
+                _fill(outcomes, batch, outcome_unless_joined(self._membership))
         return outcomes
 
     async def _release_batch(
@@ -232,7 +232,7 @@ class Releasing:
             raise SessionOverError("the session has ended")
 
 
-def refusal(membership: Membership) -> ReleaseOutcome:
+def outcome_unless_joined(membership: Membership) -> ReleaseOutcome:
     """Return why a copy stays for as long as this host has not joined."""
     if membership.state is FleetState.DUPLICATE_HOST:
         return ReleaseOutcome(Reason.DUPLICATE_HOST, membership.detail)

@@ -135,7 +135,7 @@ class Batch:
         """
         intent = target.intent
         image = OpenImage(self.folders, intent) if prefetched is None else prefetched.open_image()
-        refusal = ""
+        not_put_back = ""
         replacement: Replacement | None = Replacement.NOTHING
         try:
             if prefetched is None:
@@ -153,7 +153,7 @@ class Batch:
                 if step <= Step.CLOSED:
                     replacement = self._finish_tags(image, is_closed=step is Step.CLOSED)
             except LayersGoneError as error:
-                replacement, refusal = Replacement.ITSELF, str(error.strerror)
+                replacement, not_put_back = Replacement.ITSELF, str(error.strerror)
             except OSError as error:
                 return Failed(intent, image.places[-1].path, error, unfinished=True)
         finally:
@@ -172,7 +172,7 @@ class Batch:
         # resolved first; none is lost in the trash.
         timers = None if step is Step.LOOKED else states
         return attrs.evolve(
-            self.cleaning.clean_up(intent, image.places, timers, absent, gone), refusal=refusal
+            self.cleaning.clean_up(intent, image.places, timers, absent, gone), not_put_back=not_put_back
         )
 
     def _begin(self, target: Examined, image: OpenImage, prefetched: PrefetchedImage | None) -> Step | Kept:
@@ -190,7 +190,7 @@ class Batch:
             return step
         if self.recheck.asks_leases:
             is_free = image.lease()
-            self.lease_error = self.lease_error or image.refusal
+            self.lease_error = self.lease_error or image.lease_error
             if not is_free:
                 return self._cleared(Kept(target.intent, Reason.OPEN))
         return Step.LEASED

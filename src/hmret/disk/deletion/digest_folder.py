@@ -61,7 +61,7 @@ class DigestFolder:
     found: dict[str, _Found] = attrs.field(factory=dict)
     """The status of each file when it was opened."""
     leased: set[str] = attrs.field(factory=set)
-    refusals: list[OSError] = attrs.field(factory=list)
+    lease_errors: list[OSError] = attrs.field(factory=list)
     """Why leases are not offered here, by the file system or for lack of permission; empty: they are."""
 
     image: Image | None = None
@@ -119,7 +119,7 @@ class DigestFolder:
             refusal = OSError(error, os.strerror(error))
             if error not in _NO_LEASES:
                 raise refusal
-            self.refusals.append(refusal)
+            self.lease_errors.append(refusal)
         return True
 
     def judge(self, repository: str | None, hexadecimal: str) -> Reason | None:

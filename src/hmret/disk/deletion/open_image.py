@@ -24,7 +24,7 @@ class OpenImage:
     """By their numbers in the intent, in the order in which they are renamed."""
     places: list[TrashEntry] = attrs.field(factory=list)
     """Where the renamed folders are, content last."""
-    refusal: OSError | None = None
+    lease_error: OSError | None = None
     """Why leases are not offered here."""
     has_begun: bool = False
     """Whether something of it may have been renamed."""
@@ -62,8 +62,8 @@ class OpenImage:
         """
         for folder in self.opened.values():
             is_free = folder.lease()
-            if folder.refusals and self.refusal is None:
-                self.refusal = folder.refusals[0]
+            if folder.lease_errors and self.lease_error is None:
+                self.lease_error = folder.lease_errors[0]
             if not is_free:
                 return False
         return True

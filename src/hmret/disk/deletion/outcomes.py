@@ -18,7 +18,7 @@ class Retired:
     """The tags that went with it."""
     faults: tuple[tuple[str, str], ...] = ()
     """Paths that should have been removed with it but were not, and why."""
-    refusal: str = ""
+    not_put_back: str = ""
     """Why it was not put back, although a client has begun to use it again."""
 
     @property

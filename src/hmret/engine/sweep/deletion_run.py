@@ -176,7 +176,7 @@ class DeletionRun:
         faulty = [one for one in result.retired if one.faults]
         with anyio.CancelScope(shield=True):
             try:
-                images = [(one.intent, one.places) for one in retired if not one.refusal]
+                images = [(one.intent, one.places) for one in retired if not one.not_put_back]
                 wanted = await self.deleter.find_wanted(images, view) if images else []
             except OSError as error:
                 # Which of them are needed is unknown, so all of them wait for the next recovery.

@@ -127,8 +127,8 @@ class SweepLedger:
         self.counts["quarantined_images"] += len(intent.rows) if held else 0
         for path, error in retired.faults:
             self._add_failure(intent.key, "deletion_unfinished", path, error)
-        if retired.refusal:
-            self._add_failure(intent.key, "not_put_back", retired.place.path, retired.refusal)
+        if retired.not_put_back:
+            self._add_failure(intent.key, "not_put_back", retired.place.path, retired.not_put_back)
 
     def add_held(self, retired: Retired, disk_bytes: int, until: str) -> None:
         """Enter an image that has been put into quarantine; `disk_bytes` are freed when it leaves that."""

@@ -99,7 +99,7 @@ def _finish(image: OpenImage) -> Outcome:
         is_free = not image.is_complete or image.lease()
     finally:
         image.close()
-    refusal = ""
+    not_put_back = ""
     try:
         # guard(crash-spares-open-disk): After a crash, an image whose disk is open by now returns to the
         # cache instead of being erased.
@@ -113,7 +113,7 @@ def _finish(image: OpenImage) -> Outcome:
                 folders, intent, image.places, found, intent.links
             )
     except LayersGoneError as error:
-        is_back, refusal = False, str(error.strerror)
+        is_back, not_put_back = False, str(error.strerror)
     if is_back:
         resolve_parked_tags(folders, intent, is_here(folders, intent))
         erase_rest(folders, intent)
@@ -123,7 +123,7 @@ def _finish(image: OpenImage) -> Outcome:
     cleaning = Cleaning(folders)
     retired = cleaning.clean_up(intent, image.places, None)
     cleaning.remove_empty_folders()
-    return attrs.evolve(retired, refusal=refusal)
+    return attrs.evolve(retired, not_put_back=not_put_back)
 
 
 def _follow(image: OpenImage) -> None:

@@ -171,8 +171,8 @@ class Recovering:
         match finish(self.filesystem, self.data_fd, places):
             case Retired() as image:
                 self._errors.extend(image.faults)
-                if image.refusal:
-                    self._errors.append((image.place.path, image.refusal))
+                if image.not_put_back:
+                    self._errors.append((image.place.path, image.not_put_back))
                 if image.faults:
                     return False
                 retired.append(image)
@@ -234,7 +234,7 @@ class Recovering:
         wanted = find_wanted(
             self.filesystem,
             self.data_fd,
-            [(image.intent, image.places) for image in retired if not image.refusal],
+            [(image.intent, image.places) for image in retired if not image.not_put_back],
             TagView(self.filesystem, {}),
             self.pause,
         )
