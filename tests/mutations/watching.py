@@ -106,7 +106,7 @@ WATCHING_MUTATIONS: tuple[Mutation, ...] = (
         "take a suspended sweep for a look",
         "suspended-sweep-not-watched",
         Become(
-            "if True:\n            asks_reads = self.asks_reads(moment.watched)\n            await self.looks.note(moment.reading, moment.watched, plan, asks_reads=asks_reads)"
+            "if True:\n            checks_reads = self.checks_reads(moment.watched)\n            await self.looks.note(moment.reading, moment.watched, plan, checks_reads=checks_reads)"
         ),
         TIME,
     ),

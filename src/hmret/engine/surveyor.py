@@ -181,8 +181,8 @@ class Surveyor:
         if plan.suspended:
             await self.looks.note_suspended()
         else:
-            asks_reads = self.asks_reads(moment.watched)
-            await self.looks.note(moment.reading, moment.watched, plan, asks_reads=asks_reads)
+            checks_reads = self.checks_reads(moment.watched)
+            await self.looks.note(moment.reading, moment.watched, plan, checks_reads=checks_reads)
 
     async def peek_usage(self, moment: Moment, *, anyway: bool) -> DiskUsage | None:
         """Measure how full the disk is; `anyway`: even if no limit requires it."""
@@ -292,7 +292,7 @@ class Surveyor:
             folders=found,
         )
 
-    def asks_reads(self, watched: Watched) -> bool:
+    def checks_reads(self, watched: Watched) -> bool:
         """Return whether a survey checks when disks were last read."""
         mode = self.config.access_time
         return mode == "always" or (mode == "gaps" and watched.unseen_since_ns is not None)
@@ -301,7 +301,7 @@ class Surveyor:
         self, scan: ScanResult, states: StatesLoaded, watched: Watched, now_ns: int
     ) -> Mapping[Key, int]:
         """Find out which disks were read in unwatched time, or at any time since their timers began."""
-        if not self.asks_reads(watched):
+        if not self.checks_reads(watched):
             return {}
         after_ns = 0 if self.config.access_time == "always" else watched.unseen_since_ns or 0
         return await self.scanner.last_reads(scan.repositories, states.states, after_ns, now_ns)

@@ -88,9 +88,9 @@ class Recheck:
     unused_for_ns: int
     """The shortest time for which any image must have been unused."""
     now_ns: int
-    asks_leases: bool = True
+    takes_leases: bool = True
     """Whether write leases are used; not where a rename breaks them."""
-    asks_tags: bool = True
+    depends_on_tags: bool = True
     """Whether the policy asks for the tags of an image; those of content always matter."""
 
 

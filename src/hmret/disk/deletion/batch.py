@@ -65,7 +65,7 @@ class Batch:
             images_fd = self.folders.find(IMAGES)
             linkers = NO_LINKERS if images_fd is None else view.refresh(images_fd, pause)
         digests = {deletion.digest for deletion in chosen}
-        examiner = Examiner(self.folders, linkers, digests, self.recheck.asks_tags)
+        examiner = Examiner(self.folders, linkers, digests, self.recheck.depends_on_tags)
         examiner.read_ahead(chosen)
         return [examiner.examine(deletion, f"{token}.{number}") for number, deletion in enumerate(chosen)]
 
@@ -185,10 +185,10 @@ class Batch:
         if kept is not None:
             return kept
         if prefetched is not None:
-            step = prefetched.carry_out(image, asks_leases=self.recheck.asks_leases)
+            step = prefetched.carry_out(image, takes_leases=self.recheck.takes_leases)
             self.prefetch.learn(prefetched, step)
             return step
-        if self.recheck.asks_leases:
+        if self.recheck.takes_leases:
             is_free = image.lease()
             self.lease_error = self.lease_error or image.lease_error
             if not is_free:

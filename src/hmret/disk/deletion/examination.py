@@ -70,7 +70,7 @@ class Examiner:
     """Which repositories link to which digest below `repositories/`; needed if the batch has content."""
     digests: AbstractSet[str] | None = None
     """The digests of the batch's images; None: any."""
-    asks_tags: bool = True
+    depends_on_tags: bool = True
     """Whether the policy asks for the tags of a repository's own folder."""
     known_paths: KnownPaths = attrs.field(init=False)
     tags: RepositoryTags = attrs.field(init=False)
@@ -234,7 +234,7 @@ class Examiner:
     def _check_tags(self, deletion: Deletion) -> None:
         """Check that each row has the tags by which it was judged, where tags matter."""
         # A repository that tags content comes to own it.
-        for row in deletion.rows if deletion.is_content or self.asks_tags else ():
+        for row in deletion.rows if deletion.is_content or self.depends_on_tags else ():
             if row.tags is not None:
                 found = {
                     *self.tags.tags(Layout.CONTENT, row.repository, deletion.digest),

@@ -61,7 +61,7 @@ class PrefetchedImage:
         self._is_taken = True
         return OpenImage(self.folders, self.intent, {0: self.folder})
 
-    def carry_out(self, image: OpenImage, *, asks_leases: bool) -> Step:
+    def carry_out(self, image: OpenImage, *, takes_leases: bool) -> Step:
         """Rename it out of the cache, remove its tags and timers; returns how far it got if anything is unexpected.
 
         Raises:
@@ -89,7 +89,7 @@ class PrefetchedImage:
                 folder.stable_mtime_ns or 0,
                 folder.found[metadata].st_ctime_ns,
                 intent.is_content,
-                asks_leases,
+                takes_leases,
             ),
             [*folder.descriptors.values()],
             paths,
@@ -109,7 +109,7 @@ class PrefetchedImage:
         self.gone = tuple(links[len(links) - gone :])
         # guard(leases-of-call-remembered): The later checks ask the leases taken in the single call as well;
         # otherwise a process that opened the disk goes unseen.
-        if asks_leases and step >= Step.LEASED:
+        if takes_leases and step >= Step.LEASED:
             folder.leased.update(folder.descriptors)
         if step >= Step.RENAMED:
             image.note_renamed(is_closed=step >= Step.CLOSED)

@@ -281,8 +281,8 @@ class DeletionRun:
                 again.keys,
                 self.planner.policy.shortest_window_ns,
                 ledger.now_ns,
-                asks_leases=not self.surveyor.leases_break,
-                asks_tags=self.planner.policy.asks_tags,
+                takes_leases=not self.surveyor.leases_break,
+                depends_on_tags=self.planner.policy.asks_tags,
             )
             within_ns = min(max(4 * (looked_ns - begin_ns), _SHORTEST_NS), _LONGEST_NS)
             # guard(claim-outlasts-the-thread): The claim lasts until the thread has ended, whatever happens to the

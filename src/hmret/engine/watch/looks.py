@@ -68,14 +68,14 @@ class LookHistory:
         if not self.record.was_suspended:
             await self._persist(attrs.evolve(self.record, was_suspended=True))
 
-    async def note(self, reading: ClockReading, watched: Watched, plan: Plan, *, asks_reads: bool) -> None:
+    async def note(self, reading: ClockReading, watched: Watched, plan: Plan, *, checks_reads: bool) -> None:
         """Record a look that has seen everything, before anything is deleted because of it.
 
-        `asks_reads`: whether it has checked when disks were last read.
+        `checks_reads`: whether it has checked when disks were last read.
         """
         times = self.record.held_back_looks
         due = plan.held_back + plan.expired
-        if asks_reads and due:
+        if checks_reads and due:
             self._held_back = plan.held_back, due
             times = times + 1 if 2 * plan.held_back > due else 0
         look = Look(reading, self.by_engine)
