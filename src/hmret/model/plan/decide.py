@@ -103,7 +103,7 @@ def plan(
             or is_due
             or inventory.unlisted
             or name in apart
-            or not part.inputs.stand_in(inventory, name, protection)
+            or not part.inputs.match_inventory(inventory, name, protection)
         ):
             inputs = inputs_of(
                 inventory,
@@ -114,7 +114,7 @@ def plan(
                 backing_off=backing_off.get(name),
                 accessed=accessed.get(name),
             )
-            if part is None or is_due or not part.inputs.are(inputs):
+            if part is None or is_due or not part.inputs.match(inputs):
                 part = plan_repository(name, inputs, context, now_ns)
         parts[name] = part
         pause()

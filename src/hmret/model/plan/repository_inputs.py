@@ -53,7 +53,7 @@ class RepositoryInputs(msgspec.Struct, frozen=True, eq=False, gc=False):
         """Digests that are not ready because of another folder of theirs, and why."""
         return _NO_NOTES if self.repository is None else self.repository.unready
 
-    def stand_in(self, inventory: Inventory, name: str, protection: RepositoryProtection) -> bool:
+    def match_inventory(self, inventory: Inventory, name: str, protection: RepositoryProtection) -> bool:
         """Return whether an inventory holds the very same inputs for a repository.
 
         Only in the simple case in which nothing in it is leased, backing off, unlisted, needed under a
@@ -69,7 +69,7 @@ class RepositoryInputs(msgspec.Struct, frozen=True, eq=False, gc=False):
             and not (self.leased or self.backing_off or self.is_unlisted or self.foreign or self.accessed)
         )
 
-    def are(self, other: "RepositoryInputs") -> bool:
+    def match(self, other: "RepositoryInputs") -> bool:
         """Return whether two sets of inputs are the very same objects."""
         return (
             self.repository is other.repository
