@@ -214,25 +214,25 @@ def _choose(  # noqa: PLR0917 - all that a plan is made of
     gathered: Gathered,
 ) -> Plan:
     """Choose the images that go in one sweep."""
-    ripe = gathered.ripe
+    due_shared = gathered.due_shared
     selection = Selection(
         now_ns=nanoseconds_of(now),
         going=list(gathered.expired),
         eligible=_eligible(inventory, parts.values()) if policy.brake else 0,
         cache_bytes=lambda: _cache_bytes(part.blocks for part in parts.values()),
         cache_sizes=lambda: _cache_bytes(part.sizes for part in parts.values()),
-        evictable=lambda: evictable_units(parts, inventory.contents, ripe),
+        evictable=lambda: evictable_units(parts, inventory.contents, due_shared),
     )
     fleet = None if inventory.fleet is None else FleetJudge(inventory.fleet, now, inventory.repositories)
     for step in _steps(policy, inventory, now, context.gaps, fleet):
         step.apply(selection)
     chosen = selection.final_reasons()
-    finals: Mapping[str, Mapping[str, Reason]] = ripe.finals
-    shifts = gathered.ripe.shifts
+    finals: Mapping[str, Mapping[str, Reason]] = due_shared.finals
+    shifts = gathered.due_shared.shifts
     if chosen:
         finals = {
-            name: {**ripe.finals.get(name, _NO_FINALS), **chosen.get(name, _NO_FINALS)}
-            for name in (*ripe.finals, *(name for name in chosen if name not in ripe.finals))
+            name: {**due_shared.finals.get(name, _NO_FINALS), **chosen.get(name, _NO_FINALS)}
+            for name in (*due_shared.finals, *(name for name in chosen if name not in due_shared.finals))
         }
         shifts = shifts_of(finals, parts)
     return Plan(

@@ -7,7 +7,7 @@ from itertools import chain
 from hmret.model.images import Inventory, Key, Remembered
 from hmret.model.plan.repository_plan import RepositoryPlan
 from hmret.model.plan.selection import Choice
-from hmret.model.plan.units import Ripe
+from hmret.model.plan.units import DueShared
 from hmret.model.protection import RepositoryProtection, StaleReference, stale_references
 from hmret.model.tag_history import TagName, put_together
 from hmret.model.values import frozen
@@ -41,7 +41,7 @@ def have_same_facts(earlier: Inventory, inventory: Inventory) -> bool:
 class Gathered:
     """The decisions on all repositories, added up."""
 
-    ripe: Ripe
+    due_shared: DueShared
     expired: tuple[Choice, ...]
     """Images that are due, even if a host-wide reason or a failed attempt holds them back; longest unused
     first.
@@ -67,19 +67,19 @@ class Gathered:
     ) -> "Gathered":
         """Add up the decisions on all repositories."""
         busy = sorted((name, part) for name, part in parts.items() if not part.is_quiet)
-        ripe = Ripe.of(busy, inventory.contents)
+        due_shared = DueShared.of(busy, inventory.contents)
         expired = sorted(
             chain(
                 (
                     Choice(since_ns, name, digest, part.image(digest))
                     for name, part in busy
-                    for since_ns, digest in part.due
+                    for since_ns, digest in part.due_alone
                 ),
-                ripe.units(parts),
+                due_shared.units(parts),
             )
         )
         return cls(
-            ripe=ripe,
+            due_shared=due_shared,
             expired=tuple(expired),
             stale_references=stale_references(inventory, protections),
             remembered=_remembered(inventory, protections.values()),

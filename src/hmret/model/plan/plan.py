@@ -14,7 +14,7 @@ from hmret.model.plan.evaluate import PlanContext
 from hmret.model.plan.fleet.judge import FleetJudge
 from hmret.model.plan.fleet.remarks import FleetRemarks
 from hmret.model.plan.gathering import Gathered, have_same_facts
-from hmret.model.plan.repository_plan import RIPE, RepositoryPlan
+from hmret.model.plan.repository_plan import DUE, RepositoryPlan
 from hmret.model.plan.selection import (
     BytesFreed,
     Choice,
@@ -210,7 +210,7 @@ class Plan:
             verdict = attrs.evolve(verdict, disk_bytes=disk_bytes)
         if verdict.reason is Reason.SHARED:
             holders = ((name, self._parts[name].reason(digest)) for name in verdict.shared_with)
-            held_by = tuple(Holder(name, reason) for name, reason in holders if reason not in RIPE)
+            held_by = tuple(Holder(name, reason) for name, reason in holders if reason not in DUE)
             verdict = attrs.evolve(verdict, held_by=held_by)
         obstacle = self.obstacles.get((verdict.repository, digest))
         if obstacle is not None and verdict.reason is Reason.BACKOFF:

@@ -16,7 +16,7 @@ from hmret.model.policy.compiled import NEVER
 from hmret.model.values import frozen
 from hmret.model.verdicts import ACTIONS, Action, Reason, Verdict
 
-__all__ = ["RIPE", "RepositoryPlan", "plan_repository"]
+__all__ = ["DUE", "RepositoryPlan", "plan_repository"]
 
 _REASONS = tuple(Reason)
 _NUMBERS = {reason: number for number, reason in enumerate(_REASONS)}
@@ -35,7 +35,7 @@ _NO_DIGESTS: AbstractSet[str] = frozenset()
 _NO_FINALS: Mapping[str, Reason] = {}
 _ALONE = ("",)
 
-RIPE = frozenset((Reason.SUSPENDED, Reason.BACKOFF, Reason.EXPIRED))
+DUE = frozenset((Reason.SUSPENDED, Reason.BACKOFF, Reason.EXPIRED))
 """The reasons of a row that is due: it goes unless a host-wide reason or a failed attempt holds it back."""
 
 
@@ -62,11 +62,11 @@ class RepositoryPlan:
     """How many of those would be due if their disks had not been read unseen."""
     clears: tuple[tuple[str, Reason], ...]
     """Digests that have a state although they should have none, and why, sorted."""
-    due: tuple[tuple[int, str], ...]
+    due_alone: tuple[tuple[int, str], ...]
     """The images that go, each as the time since when it is unused and its digest; without those that share
     content.
     """
-    ripe: tuple[tuple[int, str, Reason], ...]
+    due_shared: tuple[tuple[int, str, Reason], ...]
     """The images that share content and would go if their other repositories allow it: since when each has
     been unused, its digest, and what else keeps it; `EXPIRED`: nothing.
     """
@@ -120,7 +120,7 @@ class RepositoryPlan:
     @property
     def is_quiet(self) -> bool:
         """Return whether there is nothing to do and nothing to report."""
-        return not (self.marks or self.clears or self.due or self.ripe or self.pruned)
+        return not (self.marks or self.clears or self.due_alone or self.due_shared or self.pruned)
 
     @property
     def decisions(self) -> Iterator[tuple[Image, Reason]]:
@@ -240,8 +240,8 @@ def plan_repository(name: str, inputs: RepositoryInputs, context: PlanContext, n
     mark_times: dict[str, int] = {}
     held_back = 0
     clears: list[tuple[str, Reason]] = []
-    due: list[tuple[int, str]] = []
-    ripe: list[tuple[int, str, Reason]] = []
+    due_alone: list[tuple[int, str]] = []
+    due_shared: list[tuple[int, str, Reason]] = []
     ready = 0
     for digest, image in images.items():
         since_ns = timers.get(digest)
@@ -279,10 +279,10 @@ def plan_repository(name: str, inputs: RepositoryInputs, context: PlanContext, n
             if begins_ns != now_ns:
                 mark_times[digest] = begins_ns
             held_back += evaluator.expiry.was_read_when_due(image)
-        elif digest in shared and reason in RIPE:
-            ripe.append((evaluator.expiry.unused_since(image) or 0, digest, reason))
+        elif digest in shared and reason in DUE:
+            due_shared.append((evaluator.expiry.unused_since(image) or 0, digest, reason))
         elif reason is Reason.EXPIRED:
-            due.append((evaluator.expiry.unused_since(image) or 0, digest))
+            due_alone.append((evaluator.expiry.unused_since(image) or 0, digest))
         elif digest in timers and ACTIONS[reason] is Action.CLEAR:
             clears.append((digest, reason))
     gone = () if inputs.is_unlisted else (digest for digest in timers if digest not in images)
@@ -300,8 +300,8 @@ def plan_repository(name: str, inputs: RepositoryInputs, context: PlanContext, n
         mark_times=mark_times,
         held_back=held_back,
         clears=tuple(sorted(clears)),
-        due=tuple(sorted(due)),
-        ripe=tuple(sorted(ripe)),
+        due_alone=tuple(sorted(due_alone)),
+        due_shared=tuple(sorted(due_shared)),
         pruned=tuple(sorted(gone)),
         numbers=bytes(numbers),
     )

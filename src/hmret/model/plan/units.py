@@ -9,7 +9,7 @@ from hmret.model.plan.selection import Choice
 from hmret.model.values import frozen
 from hmret.model.verdicts import Reason
 
-__all__ = ["Ripe", "evictable_units"]
+__all__ = ["DueShared", "evictable_units"]
 
 _ORDER = {reason: number for number, reason in enumerate(Reason)}
 
@@ -18,7 +18,7 @@ Rows = Mapping[str, tuple[int, Reason]]
 
 
 @frozen
-class Ripe:
+class DueShared:
     """The rows of shared content whose own time has come."""
 
     by_digest: Mapping[str, Rows]
@@ -30,14 +30,14 @@ class Ripe:
     """The digests of which every row goes."""
 
     @classmethod
-    def of(cls, parts: Iterable[tuple[str, RepositoryPlan]], contents: ContentOwners) -> "Ripe":
+    def of(cls, parts: Iterable[tuple[str, RepositoryPlan]], contents: ContentOwners) -> "DueShared":
         """Decide on shared content: where one row keeps it, the others get the reason `shared`.
 
         A host-wide reason or a failed attempt that stops one row stops all of them.
         """
         by_digest: defaultdict[str, dict[str, tuple[int, Reason]]] = defaultdict(dict)
         for name, part in parts:
-            for since_ns, digest, reason in part.ripe:
+            for since_ns, digest, reason in part.due_shared:
                 by_digest[digest][name] = since_ns, reason
         finals: defaultdict[str, dict[str, Reason]] = defaultdict(dict)
         shifts: Counter[Reason] = Counter()
@@ -70,7 +70,7 @@ class Ripe:
 
 
 def evictable_units(
-    parts: Mapping[str, RepositoryPlan], contents: ContentOwners, ripe: Ripe
+    parts: Mapping[str, RepositoryPlan], contents: ContentOwners, due_shared: DueShared
 ) -> Iterator[Choice]:
     """List images that only their window keeps; shared content if that holds for each row not yet due."""
     shared: defaultdict[str, dict[str, int]] = defaultdict(dict)
@@ -83,7 +83,7 @@ def evictable_units(
     for digest, rows in shared.items():
         rows.update(
             (name, since_ns)
-            for name, (since_ns, reason) in ripe.by_digest.get(digest, {}).items()
+            for name, (since_ns, reason) in due_shared.by_digest.get(digest, {}).items()
             if reason is Reason.EXPIRED
         )
         # guard(every-owner-can-spare): A full disk is no exception: shared content goes only if every
