@@ -17,7 +17,7 @@ from hmret.model.deletion import Deletion
 from hmret.model.errors import EngineClosedError
 from hmret.model.fleet import FleetLink, ReleaseOutcome
 from hmret.model.images import Key
-from hmret.model.plan.fleet.judge import is_whole, standing_units
+from hmret.model.plan.fleet.judge import is_whole, repeated_units
 from hmret.model.values import define
 from hmret.model.verdicts import Reason
 
@@ -43,8 +43,8 @@ class Releases:
     has_refused: bool = attrs.field(default=False, init=False)
     """Whether the fleet has refused a release in this sweep although the plan has the image go."""
     _scan: ScanResult | None = attrs.field(default=None, init=False)
-    """The scan that `_standing` was computed from."""
-    _standing: Mapping[str, int] = attrs.field(factory=dict, init=False)
+    """The scan that `_repeated` was computed from."""
+    _repeated: Mapping[str, int] = attrs.field(factory=dict, init=False)
     _released: dict[str, Deletion] = attrs.field(factory=dict, init=False)
     """What was released and has neither gone nor been given back, by digest."""
 
@@ -125,7 +125,7 @@ class Releases:
             # What is not here any more went without hmret, or waits in the trash for the next recovery.
             return await self._stands(deletion.key, is_content=deletion.is_content)
         # Another image with this digest that was to go before it may have stayed.
-        scan = self._scan if deletion.digest in self._standing else None
+        scan = self._scan if deletion.digest in self._repeated else None
         return scan is not None and await self._stands_beside(deletion.digest, scan, gone)
 
     async def end(self, gone: Collection[Key]) -> None:
@@ -138,11 +138,11 @@ class Releases:
     ) -> list[Deletion]:
         """List the images of a batch after which no whole image of their digest is here, if all of the batch goes."""
         if self._scan is not scan:
-            self._standing = await self.threads.run_alone(standing_units, scan.repositories.values())
+            self._repeated = await self.threads.run_alone(repeated_units, scan.repositories.values())
             self._scan = scan
         last: list[Deletion] = []
         for number, deletion in enumerate(batch):
-            if deletion.digest in self._standing:
+            if deletion.digest in self._repeated:
                 leaving = {key for one in batch[: number + 1] for key in one.keys}
                 if await self._stands_beside(deletion.digest, scan, {*leaving, *gone}):
                     continue

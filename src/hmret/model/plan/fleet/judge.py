@@ -11,7 +11,7 @@ from hmret.model.plan.selection import Choice
 from hmret.model.values import frozen
 from hmret.model.verdicts import Reason
 
-__all__ = ["FleetJudge", "is_whole", "last_units", "standing_units"]
+__all__ = ["FleetJudge", "is_whole", "last_units", "repeated_units"]
 
 _IS_KNOWN = frozenset((FleetState.JOINED, FleetState.STOPPED))
 """The states in which the facts count; where no engine runs, nothing is deleted by them."""
@@ -22,7 +22,7 @@ def is_whole(image: Image) -> bool:
     return image.is_plain or (image.copy is not None and image.copy.is_plain)
 
 
-def standing_units(repositories: Iterable[Repository]) -> Mapping[str, int]:
+def repeated_units(repositories: Iterable[Repository]) -> Mapping[str, int]:
     """Return the digests with more than one whole, independent image here, and how many each has."""
     counts: Counter[str] = Counter()
     contents: set[str] = set()
@@ -38,22 +38,22 @@ def standing_units(repositories: Iterable[Repository]) -> Mapping[str, int]:
     return {digest: count for digest, count in counts.items() if count > 1}
 
 
-def last_units(choices: Iterable[Choice], standing: Mapping[str, int]) -> Iterator[Choice]:
+def last_units(choices: Iterable[Choice], repeated: Mapping[str, int]) -> Iterator[Choice]:
     """Yield the images whose deletion leaves no whole image of their digest here: the fleet has a say in these.
 
     Of several images with one digest that all go, it is the one that is deleted last.
     """
-    if not standing:
+    if not repeated:
         yield from choices
         return
     several: dict[str, list[Choice]] = {}
     for choice in choices:
-        if choice.digest in standing:
+        if choice.digest in repeated:
             several.setdefault(choice.digest, []).append(choice)
         else:
             yield choice
     for digest, units in several.items():
-        if len(units) >= standing[digest]:
+        if len(units) >= repeated[digest]:
             # Content is deleted before the own folders of repositories, those by name.
             yield max(units, key=lambda unit: (not unit.image.is_content, unit.repository))
 
@@ -67,9 +67,9 @@ class FleetJudge:
     repositories: Mapping[str, Repository]
 
     @cached_property
-    def standing(self) -> Mapping[str, int]:
+    def repeated(self) -> Mapping[str, int]:
         """The digests with more than one whole image here, and how many each has."""
-        return standing_units(self.repositories.values())
+        return repeated_units(self.repositories.values())
 
     @cached_property
     def against_all(self) -> tuple[Reason, ...]:

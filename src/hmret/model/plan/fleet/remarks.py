@@ -50,7 +50,7 @@ class FleetRemarks:
         facts = view.facts.get(verdict.digest)
         elsewhere = None if facts is None else facts.counted_elsewhere
         if verdict.reason not in _IS_DUE or (
-            verdict.reason not in FLEET_REASONS and verdict.digest in self.judge.standing
+            verdict.reason not in FLEET_REASONS and verdict.digest in self.judge.repeated
         ):
             return verdict if elsewhere is None else attrs.evolve(verdict, copies_elsewhere=elsewhere)
         known = tuple(self.judge.reasons(verdict.digest))

@@ -30,7 +30,7 @@ class FleetStep:
         selection.hold(
             {
                 choice: reason
-                for choice in last_units(selection.going, judge.standing if selection.going else {})
+                for choice in last_units(selection.going, judge.repeated if selection.going else {})
                 if (reason := judge.first_reason(choice.digest)) is not None
             }
         )
@@ -39,7 +39,7 @@ class FleetStep:
         def may_go_early(choice: Choice) -> bool:
             digest = choice.digest
             # Of several with this digest another may be the last; then the next step decides.
-            if digest not in going and judge.standing.get(digest, 1) > 1:
+            if digest not in going and judge.repeated.get(digest, 1) > 1:
                 return True
             reason = judge.first_reason(digest, for_space=True)
             if reason in _BY_FACTS:
@@ -63,7 +63,7 @@ class FleetLimitStep:
         selection.hold(
             {
                 choice: reason
-                for choice in last_units(selection.going, self.judge.standing)
+                for choice in last_units(selection.going, self.judge.repeated)
                 if (reason := self.judge.first_reason(choice.digest, for_space=choice in selection.pressed))
             }
         )
@@ -85,7 +85,7 @@ class UnaskedStep:
         selection.to_ask = tuple(sorted(kept | selection.kept_early))
         if not selection.going:
             return
-        last = list(last_units(selection.going, judge.standing))
+        last = list(last_units(selection.going, judge.repeated))
         asked = [one for one in last if judge.depends_on_facts(for_space=one in selection.pressed)]
         unasked = [choice for choice in asked if choice.digest not in judge.view.facts]
         # guard(fleet-asks-before-deleting): What etcd has not been asked about may be the last copy, so it stays.
