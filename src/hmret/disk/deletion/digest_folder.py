@@ -18,7 +18,7 @@ from hmret.model.images import Image
 from hmret.model.values import define
 from hmret.model.verdicts import Reason
 
-__all__ = ["DigestFolder", "open_digest_folder", "understand"]
+__all__ = ["DigestFolder", "make_digest_folder", "open_digest_folder"]
 
 _NO_FILE = frozenset((errno.ELOOP, errno.ENXIO))
 """The path is a symbolic link, or a socket."""
@@ -68,8 +68,9 @@ class DigestFolder:
     """The image by its metadata, once it has been judged."""
     elsewhere: set[str] = attrs.field(factory=set)
     """Files that are held open by another name of theirs, in this folder or in another of the same image."""
-    besides: set[str] = attrs.field(factory=set)
-    """Entries that are not files: folders in which hypeman prepared something long ago, which are deleted too.
+    other_entries: set[str] = attrs.field(factory=set)
+    """Entries that are not files; only folders in which hypeman prepared something long ago are deleted with it,
+    any other is a `fault`.
     """
     fault: tuple[Reason, str] | None = None
     """Why it must not be deleted: an entry that is not a file, or is being prepared."""
@@ -87,7 +88,7 @@ class DigestFolder:
     @property
     def files(self) -> tuple[str, ...]:
         """The names of all its files; empty where it holds more, so that it must be listed to be erased."""
-        return () if self.besides else tuple(self.found)
+        return () if self.other_entries else tuple(self.found)
 
     @property
     def open_files(self) -> list[tuple[int, int]]:
@@ -159,7 +160,7 @@ class DigestFolder:
         if moved.st_mtime_ns != self.stable_mtime_ns or is_hidden:
             with self.filesystem.scandir(self.folder_fd) as entries:
                 names = {entry.name for entry in entries}
-            known = {*self.found, *self.besides}
+            known = {*self.found, *self.other_entries}
             # guard(only-known-files-go): A file that a pull has put into the folder since the last look is
             # not deleted with it.
             if names != {self._names.get(known_name, known_name) for known_name in known}:
@@ -185,7 +186,7 @@ class DigestFolder:
         Raises:
             OSError: it could not be examined.
         """
-        self.besides.add(name)
+        self.other_entries.add(name)
         if not name.startswith(INSTALLING):
             self._note_fault(Reason.BROKEN, f"{name}: a folder")
             return
@@ -203,7 +204,7 @@ class DigestFolder:
         if error:
             if error not in _NO_FILE:
                 raise OSError(error, os.strerror(error), name)
-            self.besides.add(name)
+            self.other_entries.add(name)
             self._note_fault(Reason.BROKEN, f"{name}: no file")
             return
         self.descriptors[name] = fd
@@ -249,10 +250,10 @@ def open_digest_folder(
     """
     looked_ns = filesystem.now_ns()
     held = filesystem.hold_folder(parent_fd, name, metadata_name, CHUNK)
-    return understand(filesystem, held, looked_ns, opened, metadata_name)
+    return make_digest_folder(filesystem, held, looked_ns, opened, metadata_name)
 
 
-def understand(
+def make_digest_folder(
     filesystem: Filesystem,
     held: HeldFolder,
     looked_ns: int,

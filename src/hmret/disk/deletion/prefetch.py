@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
-from hmret.disk.deletion.digest_folder import DigestFolder, understand
+from hmret.disk.deletion.digest_folder import DigestFolder, make_digest_folder
 from hmret.disk.deletion.examination import Examined
 from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.open_image import OpenImage
@@ -148,7 +148,7 @@ class Prefetch:
             if isinstance(answer, int):
                 continue
             try:
-                opened[item.intent.name] = understand(filesystem, answer, looked_ns)
+                opened[item.intent.name] = make_digest_folder(filesystem, answer, looked_ns)
             except OSError:
                 # It is reported when its turn comes.
                 continue
@@ -228,7 +228,7 @@ def _is_ordinary(folder: DigestFolder, looked_ns: int) -> bool:
     return (
         metadata is not None
         and folder.fault is None
-        and not folder.besides
+        and not folder.other_entries
         and folder.stable_mtime_ns is not None
         and metadata.st_ctime_ns <= looked_ns - SETTLING_NS
         and all(found.st_nlink == 1 for found in folder.found.values())
