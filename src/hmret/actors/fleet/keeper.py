@@ -105,7 +105,7 @@ class FleetKeeper(Actor[Call[Any]]):
                 tasks.cancel_scope.cancel()
         finally:
             self._mailbox.abandon()
-            self._membership.turn(FleetState.STOPPED)
+            self._membership.enter(FleetState.STOPPED)
             with anyio.move_on_after(self._membership.terms.timeout_seconds, shield=True):
                 await self._store.aclose()
 

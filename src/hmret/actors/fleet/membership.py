@@ -91,7 +91,7 @@ class Membership:
         """The session, if what it has registered counts, as far as known, so that it may release."""
         return self.session if self.is_live and self.state is FleetState.JOINED else None
 
-    def turn(self, state: FleetState, detail: str | None = None) -> None:
+    def enter(self, state: FleetState, detail: str | None = None) -> None:
         """Take a state; it is reported if it is another one, whatever its details."""
         before, self.state, self.detail = self.state, state, detail
         if state is before:
@@ -109,7 +109,7 @@ class Membership:
         """Have all that is registered count."""
         if self.session is session:
             self.is_live = True
-            self.turn(FleetState.JOINED)
+            self.enter(FleetState.JOINED)
 
     def end(self, session: Session, detail: str, state: FleetState = FleetState.UNREACHABLE) -> None:
         """End a session, if it is the present one."""
@@ -117,7 +117,7 @@ class Membership:
         # it, unless the session that it names is another one by then.
         if self.session is session:
             self.session, self.is_live = None, False
-            self.turn(state, detail)
+            self.enter(state, detail)
             self._session_ended.set()
 
     async def wait_ended(self, session: Session) -> None:

@@ -67,14 +67,14 @@ class Sessions:
             try:
                 was_live = await self._have_session()
             except CannotJoinError as error:
-                self._membership.turn(error.state, error.detail)
+                self._membership.enter(error.state, error.detail)
             except StoreError as error:
-                self._membership.turn(FleetState.UNREACHABLE, str(error))
+                self._membership.enter(FleetState.UNREACHABLE, str(error))
             except OSError as error:
-                self._membership.turn(FleetState.UNREACHABLE, _record_error(error))
+                self._membership.enter(FleetState.UNREACHABLE, _record_error(error))
             except Exception as error:  # noqa: BLE001 - the engine goes on, and keeps its images
                 self._on_failure(error)
-                self._membership.turn(FleetState.UNREACHABLE, f"hmret failed: {error}")
+                self._membership.enter(FleetState.UNREACHABLE, f"hmret failed: {error}")
             longest = _FIRST_WAIT_SECONDS if was_live else min(2 * longest, _LONGEST_WAIT_SECONDS)
             await anyio.sleep(self._rng.uniform(0, longest))
 
@@ -145,7 +145,7 @@ class Sessions:
                 # guard(no-contact-is-unreachable): Without an answer for as long as the lease lasts, the session is
                 # most likely over, and its copies count for nobody.
                 if anyio.current_time() - answered > self._seconds and membership.session is session:
-                    membership.turn(FleetState.UNREACHABLE, str(error))
+                    membership.enter(FleetState.UNREACHABLE, str(error))
                 await anyio.sleep(min(pause, _SHORTEST_PAUSE_SECONDS + self._rng.random()))
                 continue
             if not left:
@@ -154,13 +154,13 @@ class Sessions:
                 return
             answered = asked
             if membership.is_live and membership.session is session:
-                membership.turn(FleetState.JOINED)
+                membership.enter(FleetState.JOINED)
             await anyio.sleep(pause)
 
     async def _come_live(self, session: Session) -> None:
         """Set right what is registered, then have it count."""
         if not self._holdings.is_known:
-            self._membership.turn(FleetState.JOINING, "waits for a sweep, which says what is here")
+            self._membership.enter(FleetState.JOINING, "waits for a sweep, which says what is here")
             await self._holdings.wait_changed()
         # guard(live-after-reconciling): What an earlier session has registered and is gone must not count.
         await self._holdings.reconcile(session)

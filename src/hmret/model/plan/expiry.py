@@ -98,9 +98,9 @@ class Expiry:
         since_ns = self.timers.get(image.digest)
         if since_ns is None and not self.min_age_ns:
             return NEVER
-        turns = [self.grown_at(image)]
+        moments = [self.grown_at(image)]
         if since_ns is not None:
-            turns += [since_ns - _FUTURE_TOLERANCE_NS, self.runs_out_at(image, since_ns)]
+            moments += [since_ns - _FUTURE_TOLERANCE_NS, self.runs_out_at(image, since_ns)]
             if image.created_ns is not None and since_ns < image.created_ns:
-                turns.append(image.created_ns)
-        return min((turn for turn in turns if turn > self.now_ns), default=NEVER)
+                moments.append(image.created_ns)
+        return min((moment for moment in moments if moment > self.now_ns), default=NEVER)

@@ -34,7 +34,7 @@ class _Group:
         return apparent_bytes(self.choices)
 
     @property
-    def turn(self) -> tuple[int, tuple[Choice, ...]]:
+    def order(self) -> tuple[int, tuple[Choice, ...]]:
         """The sort key: longest unused first."""
         return self.since_ns, self.choices
 
@@ -145,7 +145,7 @@ class PressureStep:
             for choice in (*selection.evictable(), *selection.held)
             if choice.since_ns <= since_ns and selection.may_go_early(choice)
         )
-        return sorted(_groups_of(may_go, going), key=attrgetter("turn"))
+        return sorted(_groups_of(may_go, going), key=attrgetter("order"))
 
 
 def _groups_of(  # noqa: C901 - two passes over all disks
