@@ -164,7 +164,7 @@ def test_all_that_goes_with_a_repositorys_own_folder_is_written_down() -> None:
     assert found.stays is None
     assert [copy.repository for copy in found.intent.copies] == [ALPINE]
     assert [link.tag for link in found.intent.links] == ["old"]
-    assert found.intent.beside == NO_CONTENT
+    assert found.intent.content_status == NO_CONTENT
 
 
 @pytest.mark.parametrize("status", ["pending", "pulling", "converting", "some-new-step"])
@@ -188,7 +188,7 @@ def test_content_whose_metadata_is_none_hides_no_folder() -> None:
     filesystem.write_file(f"{ITS_CONTENT}/metadata.json", b'{"na')
     filesystem.write_file(f"{ITS_CONTENT}/rootfs.ext4", bytes(4096))
     found = examine(filesystem, OWN)
-    assert (found.stays, found.intent.beside) == (None, "unknown")
+    assert (found.stays, found.intent.content_status) == (None, "unknown")
 
 
 def test_a_folder_that_is_content_by_now_is_kept() -> None:

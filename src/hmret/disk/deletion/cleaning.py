@@ -110,7 +110,7 @@ class Cleaning:
         """Return whether a row continues, with its timer, as a row of the content beside its own folder."""
         return (
             not intent.is_content
-            and intent.beside == "ready"
+            and intent.content_status == "ready"
             and self.folders.exists(f"{IMAGES}/{CONTENT}/{hex_of(intent.digest)}")
             and any(self._is_seen(link) for link in intent.links if link.tag in intent.tags_of(repository))
         )

@@ -199,20 +199,20 @@ class Examiner:
         """Examine a repository's own folder, and everything that goes with it."""
         repository, digest = deletion.key
         content = self._look_at(CONTENT, None, digest)
-        beside = NO_CONTENT if content is None else content.image.status
+        content_status = NO_CONTENT if content is None else content.image.status
         # guard(damaged-content-beside): hypeman does not look past damaged content of this digest, so what
         # this folder serves is uncertain, and it stays.
         if content is not None and (
-            content.is_unreadable or (beside == "ready" and content.image.broken is not None)
+            content.is_unreadable or (content_status == "ready" and content.image.broken is not None)
         ):
             raise _Keep(Reason.BROKEN, f"its content: {content.image.broken}")
         # guard(content-beside-at-rest): hypeman may be making content out of this very folder, so the folder
         # stays until that has ended.
-        if beside not in _AT_REST:
-            raise _Keep(Reason.NOT_READY, f"its content is {beside}")
+        if content_status not in _AT_REST:
+            raise _Keep(Reason.NOT_READY, f"its content is {content_status}")
         # guard(folder-became-content): Once the repository has tagged the content of this digest, its folder
         # goes only together with that content.
-        if beside == "ready" and self.tags.tags(Layout.CONTENT, repository, digest):
+        if content_status == "ready" and self.tags.tags(Layout.CONTENT, repository, digest):
             raise _Keep(Reason.SHARED, "it is content by now")
         # guard(coming-tag-keeps-folder): A tag that is about to lead here means that a client wants this
         # image, so it stays this time.
@@ -222,7 +222,7 @@ class Examiner:
         copies = (Copy(repository, 0, intent_name),)
         links = tuple(self.tags.links(repository, digest))
         return Examined(
-            Intent(digest, deletion.rows, deletion.is_content, intent_name, copies, links, beside)
+            Intent(digest, deletion.rows, deletion.is_content, intent_name, copies, links, content_status)
         )
 
     def _staged_legacy(self, names: Iterable[str], digest: str) -> Iterator[tuple[str, str]]:

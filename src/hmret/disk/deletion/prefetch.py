@@ -193,7 +193,7 @@ class Prefetch:
             or DIGEST_HEX.fullmatch(hex_of(intent.digest)) is None
             or len(intent.copies) != 1
             or intent.staying
-            or intent.beside != NO_CONTENT
+            or intent.content_status != NO_CONTENT
             or len(intent.rows) > _MOST_ROWS
         ):
             return None

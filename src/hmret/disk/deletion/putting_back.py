@@ -42,7 +42,7 @@ def put_back(
         return False
     for place in ordered[1:]:
         follow(folders, place)
-    if not intent.is_content and intent.beside == NO_CONTENT:
+    if not intent.is_content and intent.content_status == NO_CONTENT:
         # Metadata alone, made by a call while the image was away, would hide it.
         with suppress(OSError):
             clear_fresh_ghost(folders, intent.digest)

@@ -97,7 +97,7 @@ def _find_for_own(folders: OpenFolders, intent: Intent, places: Sequence[TrashEn
         return Found(Replacement.NOTHING)
     if _is_ghost(folders, _CONTENT, None, digest):
         return Found(Replacement.GHOST, _CONTENT)
-    if _status(folders, digest) == intent.beside:
+    if _status(folders, digest) == intent.content_status:
         # The content was there before: the repository's tags lead to it now.
         return Found(Replacement.ITSELF)
     # guard(cut-off-conversion-healed): A conversion to content that the deletion has cut off can be finished

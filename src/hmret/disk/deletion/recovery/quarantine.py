@@ -78,7 +78,7 @@ def _held(image: Retired, disk_bytes: int, retired_at_ns: int) -> HeldImage:
         intent.name,
         intent.copies,
         image.links,
-        intent.beside,
+        intent.content_status,
         intent.staying,
         intent.is_bare,
         disk_bytes=disk_bytes,

@@ -94,7 +94,7 @@ def record_of(
         [Timer(row.repository, row.unused_since_ns) for row in others],
         [] if intent.is_bare else [*intent.copies],
         [] if intent.is_bare else [*intent.links],
-        intent.beside,
+        intent.content_status,
         [*intent.staying],
     )
 

@@ -80,7 +80,7 @@ class Intent(Deletion, frozen=True, gc=False):
     """Its folders: content last, since its rename is what makes the image go for all repositories at once."""
     links: tuple[Link, ...] = ()
     """Its tags in both layouts; a tag that another one shadows precedes that one."""
-    beside: str = NO_CONTENT
+    content_status: str = NO_CONTENT
     """For a repository's own folder: the status of the content that was beside it."""
     staying: tuple[Copy, ...] = ()
     """Folders that its owners have of their own and that are not complete images: they are left alone."""
