@@ -122,7 +122,7 @@ class Planner:
             with anyio.move_on_after(_PATIENCE / 6):
                 await self.fleet.ask((digest,), asks_all=True)
 
-    async def confirm_newest(
+    async def recheck_newest(
         self, made: Plan, deletions: Sequence[Deletion]
     ) -> tuple[list[Deletion], set[Key]]:
         """Re-check the newest images, whose presence allows older ones to be deleted.

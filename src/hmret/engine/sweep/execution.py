@@ -179,7 +179,7 @@ class PlanExecution:
     async def _delete_all(self) -> None:
         # If very many images are deleted, this would hold up the event loop.
         deletions = await self.threads.run_alone(self._planned)
-        await self._delete(await self._confirmed(deletions))
+        await self._delete(await self._rechecked(deletions))
 
     def _planned(self) -> list[Deletion]:
         deletions: list[Deletion] = []
@@ -197,7 +197,7 @@ class PlanExecution:
             failures = len(self._tried) - len(self.deletions.gone)
             if not 0 < failures < _MOST_FAILURES:
                 break
-            deletions = await self._confirmed(self._next(waiting))
+            deletions = await self._rechecked(self._next(waiting))
             if deletions:
                 await self._delete(deletions)
 
@@ -256,9 +256,9 @@ class PlanExecution:
                 return place
         return count
 
-    async def _confirmed(self, deletions: Sequence[Deletion]) -> list[Deletion]:
+    async def _rechecked(self, deletions: Sequence[Deletion]) -> list[Deletion]:
         """Re-check the newest images, whose presence allows older ones to be deleted; returns which still may be."""
-        kept, otherwise = await self.planner.confirm_newest(self.plan, deletions)
+        kept, otherwise = await self.planner.recheck_newest(self.plan, deletions)
         self.ledger.doubtful |= otherwise
         return kept
 
