@@ -223,7 +223,7 @@ def _claimed(filesystem: Filesystem, data_fd: int, path: str) -> DataDir:
 async def _try_leases(sweeps: Sweep, filesystem: Filesystem, platform: Platform, data_fd: int) -> None:
     """Find out whether a rename breaks the kernel's leases here, and log it if so."""
     if await platform.threads.run(do_leases_break, filesystem, data_fd):
-        sweeps.surveyor.leases_break = True
+        sweeps.surveyor.file_leases_break = True
         sweeps.deletions.leases_offered = False
         log_event(logging.WARNING, "leases_broken", detail=LEASES_BROKEN)
 

@@ -110,7 +110,7 @@ class Surveyor:
     """Returns the size of what is in quarantine."""
     fleet: FleetLink | None = None
     """The fleet that this host is part of; None: it is in none."""
-    leases_break: bool = attrs.field(default=False, init=False)
+    file_leases_break: bool = attrs.field(default=False, init=False)
     """Whether a rename breaks the kernel's leases here."""
     uses: RecentUses = attrs.field(factory=RecentUses, init=False)
     suspensions: Suspensions = attrs.field(init=False)
@@ -269,7 +269,7 @@ class Surveyor:
                         found.lost,
                         self.leases.fault,
                         moment.clock_fault,
-                        leases_break=self.leases_break,
+                        file_leases_break=self.file_leases_break,
                     )
                 ),
                 unlisted=("",) if found.lost else scan.unpruned,

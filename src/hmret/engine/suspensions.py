@@ -58,7 +58,7 @@ class Suspensions:
         lease_fault: tuple[str, str] | None,
         clock_fault: str | None,
         *,
-        leases_break: bool,
+        file_leases_break: bool,
     ) -> list[Suspension]:
         """List what suspends deletion according to a survey."""
         causes = [*self.of_references(collected.unreadable), *self.of_lost(lost)]
@@ -66,7 +66,7 @@ class Suspensions:
             path, problem = lease_fault
             where = self._absolute(path)
             causes.append(Suspension(Cause.UNREADABLE_REFERENCE, where, f"{problem}; {REMEDY}"))
-        if leases_break and self.config.leases == "suspend":
+        if file_leases_break and self.config.leases == "suspend":
             causes.append(Suspension(Cause.LEASES_BROKEN, self._absolute(OWN), LEASES_BROKEN))
         if clock_fault is not None:
             remedy = "check the time; deletion resumes by itself one hour after the clock is stable"

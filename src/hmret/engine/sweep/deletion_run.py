@@ -281,7 +281,7 @@ class DeletionRun:
                 again.keys,
                 self.planner.policy.shortest_window_ns,
                 ledger.now_ns,
-                takes_leases=not self.surveyor.leases_break,
+                takes_leases=not self.surveyor.file_leases_break,
                 depends_on_tags=self.planner.policy.asks_tags,
             )
             within_ns = min(max(4 * (looked_ns - begin_ns), _SHORTEST_NS), _LONGEST_NS)
@@ -362,7 +362,7 @@ class DeletionRun:
             ledger.add_not_erased(place, error)
 
     def _report_leases(self, error: OSError | None) -> None:
-        if self.surveyor.leases_break:
+        if self.surveyor.file_leases_break:
             return
         if error is not None and self.leases_offered is not False:
             log_event(logging.WARNING, "no_file_leases", error=error.strerror)
