@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 import pytest
 
-from hmret.disk.filesystem import POSIX, Entry, FileLease, Filesystem
+from hmret.disk.filesystem import POSIX, FileLease, Filesystem, FolderEntry
 from support.children import run_program
 from support.memory_filesystem import Call, Crash, MemoryFilesystem, Tree
 
@@ -1014,7 +1014,7 @@ class _Player:
         return found
 
 
-def _is_folder(entry: Entry) -> str:
+def _is_folder(entry: FolderEntry) -> str:
     """Tell what follows and what does not follow a link; a loop of links is an error that counts as an answer."""
     try:
         return f"{entry.is_dir(follow_symlinks=False)} {entry.is_dir()}"

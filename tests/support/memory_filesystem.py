@@ -26,7 +26,7 @@ from typing import Concatenate, NamedTuple, NoReturn, ParamSpec, Self, TypeVar
 
 import attrs
 
-from hmret.disk.filesystem import Entry, FileLease, FolderCalls
+from hmret.disk.filesystem import FileLease, FolderCalls, FolderEntry
 
 __all__ = ["Call", "Crash", "FileStat", "ForeignOpen", "MemoryFilesystem", "Tree"]
 
@@ -285,10 +285,10 @@ class _Entry:
 class _Listing:
     """What `scandir` returns: the entries as they were at the call."""
 
-    def __init__(self, entries: list[Entry]) -> None:
+    def __init__(self, entries: list[FolderEntry]) -> None:
         self._entries = iter(entries)
 
-    def __enter__(self) -> Iterator[Entry]:
+    def __enter__(self) -> Iterator[FolderEntry]:
         return self
 
     def __exit__(
@@ -299,7 +299,7 @@ class _Listing:
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Entry:
+    def __next__(self) -> FolderEntry:
         return next(self._entries)
 
 
@@ -510,14 +510,16 @@ class MemoryFilesystem(FolderCalls):
         return FileSpace(_BLOCK_BYTES, blocks, max(blocks - used, 0), max(blocks - used, 0))
 
     @_call
-    def scandir(self, fd: int) -> AbstractContextManager[Iterator[Entry]]:
+    def scandir(self, fd: int) -> AbstractContextManager[Iterator[FolderEntry]]:
         description = self._description(fd, path_suffices=True)
         folder = description.inode
         if not isinstance(folder, _Folder):
             _fail(errno.ENOTDIR)
         if description.flags & os.O_PATH:
             _fail(errno.EBADF)
-        entries: list[Entry] = [_Entry(self, folder, name, inode) for name, inode in folder.entries.items()]
+        entries: list[FolderEntry] = [
+            _Entry(self, folder, name, inode) for name, inode in folder.entries.items()
+        ]
         if self._order is not None:
             self._order.shuffle(entries)
         return _Listing(entries)

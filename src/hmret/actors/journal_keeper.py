@@ -13,9 +13,9 @@ from hmret.disk.records.history import HistoryReader
 from hmret.disk.records.journal import append_to_journal, deletions_on_record
 from hmret.model.records.history import History
 
-__all__ = ["Entry", "JournalKeeper"]
+__all__ = ["JournalKeeper", "Line"]
 
-Entry = Mapping[str, object]
+Line = Mapping[str, object]
 """One line: `time`, `event`, and whichever of `image`, `reason`, `bytes`, `path` and `error` apply."""
 
 # Lines written in one thread hop: some 100 KiB.
@@ -52,7 +52,7 @@ class JournalKeeper(DiskActor):
         """Serve until closed; one call at a time, so that the lines keep their order."""
         await self._mailbox.serve_in_turn(answer_call)
 
-    async def append(self, entries: Iterable[Entry]) -> None:
+    async def append(self, entries: Iterable[Line]) -> None:
         """Write entries; those that cannot be written are lost.
 
         `on_failure` is called for each failure, with whether writing worked before.
@@ -61,7 +61,7 @@ class JournalKeeper(DiskActor):
         if self.enabled and chosen:
             await self._ask(self._append, chosen)
 
-    async def note(self, entries: Iterable[Entry]) -> None:
+    async def note(self, entries: Iterable[Line]) -> None:
         """Queue entries for writing, in order, without waiting for them to be written."""
         chosen = tuple(entries)
         if self.enabled and chosen:
@@ -77,7 +77,7 @@ class JournalKeeper(DiskActor):
             read = partial(self._history.read, self._filesystem, self._data_fd, since_ns, self._threads.pause)
             return await self._threads.read(read)
 
-    async def _append(self, entries: Sequence[Entry]) -> None:
+    async def _append(self, entries: Sequence[Line]) -> None:
         for start in range(0, len(entries), _BATCH):
             try:
                 await self._on_disk(append_to_journal, entries[start : start + _BATCH])

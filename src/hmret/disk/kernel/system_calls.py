@@ -11,11 +11,11 @@ from typing import Protocol
 
 __all__ = [
     "DigestListing",
-    "Entry",
     "FileFound",
     "FileLease",
     "FileRead",
     "Filesystem",
+    "FolderEntry",
     "FolderRead",
     "HeldFile",
     "HeldFolder",
@@ -100,7 +100,7 @@ class Space(Protocol):
     def f_bavail(self) -> int: ...
 
 
-class Entry(Protocol):
+class FolderEntry(Protocol):
     """One entry of a folder, as `os.DirEntry` has it."""
 
     @property
@@ -154,7 +154,7 @@ class Filesystem(Protocol):
     def fstat(self, fd: int) -> Stat: ...
     def stat(self, path: str, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> Stat: ...
     def fstatvfs(self, fd: int, /) -> Space: ...
-    def scandir(self, fd: int) -> "AbstractContextManager[Iterator[Entry]]":
+    def scandir(self, fd: int) -> "AbstractContextManager[Iterator[FolderEntry]]":
         """List an open folder; closing it leaves the descriptor open."""
         ...
 
