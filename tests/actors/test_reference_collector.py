@@ -429,8 +429,8 @@ async def test_what_has_just_come_by_a_tag_that_stays_absent_may_run_from_any_im
         await collector.collect()
         if when == "after the scan":
             make_guest(world.filesystem, "one", "alpine", created_at=created_at)
-        young_ns = nanoseconds_of(START), nanoseconds_of(START + timedelta(minutes=15))
-        again = await collector.recheck([A, K], young_ns=young_ns)
+        newcomer_ns = nanoseconds_of(START), nanoseconds_of(START + timedelta(minutes=15))
+        again = await collector.recheck([A, K], newcomer_ns=newcomer_ns)
     assert again.keys == ({A} if kept else frozenset())
 
 

@@ -197,7 +197,7 @@ MUTATIONS = (
     edit(
         "trust a tag that is absent where something has come by it right before the scan",
         "newcomer-before-the-scan",
-        Become("is_young = False"),
+        Become("is_newcomer = False"),
         REFERENCES,
     ),
     edit(

@@ -143,7 +143,7 @@ class ReferenceCollector(DiskActor):
         keys: Iterable[Key],
         content: Mapping[str, str] | None = None,
         bases: tuple[Reference, ...] = (),
-        young_ns: tuple[int, int] | None = None,
+        newcomer_ns: tuple[int, int] | None = None,
     ) -> Protected:
         """Return which of some images are referenced now.
 
@@ -152,11 +152,11 @@ class ReferenceCollector(DiskActor):
             content: for digests in shared content, which any repository's name can refer to: the repository
                 that their metadata names.
             bases: what images need of each other.
-            young_ns: a guest created after the first of these times, and not after the second, may run from
+            newcomer_ns: a guest created after the first of these times, and not after the second, may run from
                 any image of its repository while its tag is absent, as may every guest that has appeared
                 since the last `collect`. Nanoseconds since the epoch.
         """
-        batch = RecheckedBatch(frozenset(keys), content or {}, young_ns)
+        batch = RecheckedBatch(frozenset(keys), content or {}, newcomer_ns)
         return await self._ask(self._recheck, batch, bases)
 
     async def save_cache(self) -> None:

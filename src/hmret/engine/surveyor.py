@@ -41,7 +41,7 @@ from hmret.model.values import define, frozen
 
 __all__ = ["Moment", "Survey", "Surveyor"]
 
-_YOUNG_NS = 600 * SECOND
+_NEWCOMER_NS = 600 * SECOND
 """A guest created at most this long before a sweep counts as new: its tag may have been missed while it was moved."""
 _AHEAD_NS = 300 * SECOND
 """How far such a guest's creation time may be ahead of the sweep's clock; a later one proves nothing."""
@@ -342,8 +342,8 @@ class Surveyor:
             if image is not None and image.content_name is not None:
                 content[digest] = image.content_name
         bases = () if self._scan is None else self._scan.bases
-        young_ns = began_ns - _YOUNG_NS, began_ns + _AHEAD_NS
-        return await self.references.recheck(keys, content, bases, young_ns)
+        newcomer_ns = began_ns - _NEWCOMER_NS, began_ns + _AHEAD_NS
+        return await self.references.recheck(keys, content, bases, newcomer_ns)
 
     async def invalidate(self, keys: AbstractSet[Key]) -> None:
         """Make the next survey read some images again, since they were found to differ from the last one."""

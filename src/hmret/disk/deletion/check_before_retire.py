@@ -29,7 +29,7 @@ class RecheckedBatch:
     keys: frozenset[Key]
     content: Mapping[str, str]
     """The repository that the metadata names, for each digest that is content."""
-    young_ns: tuple[int, int] | None
+    newcomer_ns: tuple[int, int] | None
     """What was made after the first of these times, and not after the other, counts as new, even if it was scanned."""
 
 
@@ -61,7 +61,7 @@ def find_protected(
     absent = named.difference(tags, odd)
     # guard(newcomer-by-absent-tag): A guest made during the sweep may run from an image to which its tag no longer
     # leads; while the tag is being moved, all that it can have led to stays.
-    doubtful = _with_newcomers(groups, known, absent, batch.young_ns)
+    doubtful = _with_newcomers(groups, known, absent, batch.newcomer_ns)
     ever = set().union(*(memory.digests for memory in remembered.values()), references.digests)
     needed = ever.intersection(batch.content)
     needed |= {digest for name in doubtful for digest in rows.named.get(name, ())}
@@ -150,7 +150,7 @@ def _read_tags(
 
 
 def _with_newcomers(
-    groups: _Groups, known: ReferenceIndex, absent: AbstractSet[_Tag], young_ns: tuple[int, int] | None
+    groups: _Groups, known: ReferenceIndex, absent: AbstractSet[_Tag], newcomer_ns: tuple[int, int] | None
 ) -> set[str]:
     """List the repositories with an absent tag that a new reference names."""
     found: set[str] = set()
@@ -159,12 +159,12 @@ def _with_newcomers(
         for reference in groups[name]:
             # guard(newcomer-before-the-scan): A guest that was made right before the scan may have been seen without
             # its tag as well.
-            is_young = (
-                young_ns is not None
+            is_newcomer = (
+                newcomer_ns is not None
                 and reference.created_at is not None
-                and young_ns[0] < nanoseconds_of(reference.created_at) <= young_ns[1]
+                and newcomer_ns[0] < nanoseconds_of(reference.created_at) <= newcomer_ns[1]
             )
-            if (is_young or reference not in before) and not absent.isdisjoint(
+            if (is_newcomer or reference not in before) and not absent.isdisjoint(
                 named_tags((reference,), open_ended=True)
             ):
                 found.add(name)

@@ -271,12 +271,12 @@ class _Images:
             if found is None:
                 empty.append(name)
                 continue
-            is_young = found.changed_ns > self._settled_ns
+            may_change = found.changed_ns > self._settled_ns
             if not is_settled(found.image):
-                is_young = True
+                may_change = True
                 self.with_disk += [found.image.digest] if found.has_disk else []
                 self.unreadable += [found.image.digest] if found.is_unreadable else []
-            self._add(found.image, -1 if is_young else found.inode, found.changed_ns, found.base)
+            self._add(found.image, -1 if may_change else found.inode, found.changed_ns, found.base)
         return empty
 
     def _add(self, image: Image, inode: int, changed_ns: int, base: str) -> None:
