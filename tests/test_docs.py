@@ -50,6 +50,33 @@ def test_every_file_that_a_page_links_to_exists(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).is_file()] == []
 
 
+ARCHITECTURE = (ROOT / "docs" / "ARCHITECTURE.md").read_text(encoding="utf-8")
+
+
+def test_every_module_that_the_page_on_the_architecture_names_exists() -> None:
+    named = set(re.findall(r"`((?:[\w-]+/)+[\w-]+\.(?:py|c|js|md))`", ARCHITECTURE))
+    tops = ROOT, ROOT / "src" / "hmret"
+    assert len(named) > 80
+    assert sorted(path for path in named if not any((top / path).is_file() for top in tops)) == []
+
+
+def test_every_row_on_where_to_begin_names_a_path() -> None:
+    section = ARCHITECTURE.partition("\n## Where to begin\n")[2].partition("\n## ")[0]
+    rows = [row.split(" | ") for row in section.splitlines() if row.startswith("| ")][1:]
+    assert len(rows) >= 10
+    assert all(re.search(r"`\w+/[\w/]+\.py`", begin) for _, begin, _ in rows)
+
+
+@pytest.mark.parametrize("folder", ["disk/hypeman", "disk/deletion"])
+def test_every_module_in_the_tables_of_the_architecture_exists(folder: str) -> None:
+    table = ARCHITECTURE.partition(f"\n| module of `{folder}/` | ")[2].partition("\n\n")[0]
+    modules = [
+        name for row in table.splitlines()[2:] for name in re.findall(r"`([\w/]+)`", row.split(" | ")[0])
+    ]
+    assert len(modules) > 8
+    assert [name for name in modules if not (ROOT / "src/hmret" / folder / f"{name}.py").is_file()] == []
+
+
 ODD = re.findall(
     r"^  (\w+): \(one\) => odd\(",
     (ROOT / "src/hmret/api/page/events.js").read_text(encoding="utf-8"),

@@ -111,7 +111,7 @@ class Surveyor:
     fleet: FleetLink | None = None
     """The fleet that this host is part of; None: it is in none."""
     file_leases_break: bool = attrs.field(default=False, init=False)
-    """Whether a rename breaks the kernel's leases here."""
+    """Whether a rename breaks the kernel's leases on files here."""
     uses: RecentUses = attrs.field(factory=RecentUses, init=False)
     suspensions: Suspensions = attrs.field(init=False)
     _scan: ScanResult | None = attrs.field(default=None, init=False)
@@ -324,7 +324,7 @@ class Surveyor:
         return FoldersFound(seen, tuple(lost[name] for name in sorted(lost)))
 
     def _with_bases(self, references: ReferenceIndex, bases: tuple[Reference, ...]) -> ReferenceIndex:
-        """Add what images need of each other; returns the same object if nothing has changed."""
+        """Add the bases, the images that other images need; returns the same object if nothing has changed."""
         if not bases:
             return references
         if self._joined is None or self._joined[0] is not references or self._joined[1] is not bases:

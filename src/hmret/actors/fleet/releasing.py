@@ -1,5 +1,8 @@
 """Releases: a copy leaves the count if enough others count at that very moment; only then may its image go.
 
+The **witnesses** of a release are the other holders that its transaction names: each still has the copy, is live and is
+not drained, at that very moment.
+
 A release that is granted stays good for ever, since it is about this host's own copy only. One whose outcome is not
 known counts as refused: the image stays, and the session is over, so whatever was sent and still arrives is refused.
 """

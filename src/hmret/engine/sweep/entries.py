@@ -2,6 +2,9 @@
 
 An entry has a name and facts, and the table of kinds says for each name what follows. What is not in the table
 is a condition that lasts: it is logged as a warning, under its own name.
+
+Two names are alike: `release`, of an image that leaves the quarantine and is erased, and `released`, of a copy that
+leaves the count of its fleet before its image goes.
 """
 
 import logging

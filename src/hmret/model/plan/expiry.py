@@ -1,4 +1,9 @@
-"""When the images of one repository fall due."""
+"""When the images of one repository fall due.
+
+A disk was **read unseen** if its access time shows a read by which no sweep knew that the image was in use: one since
+the last look before time that no sweep watched or, with `hmret.access_time: always`, any since the image's timer
+began. The timer then starts again at that read.
+"""
 
 from collections.abc import Mapping
 

@@ -75,7 +75,7 @@ class Plan:
     _going: tuple[Choice, ...]
     """Longest unused first."""
     _finals: Mapping[str, Mapping[str, Reason]]
-    """The decisions that look at the whole cache, by repository and digest."""
+    """The reasons decided on the whole cache, in place of the repositories' own, by repository and digest."""
     _shifts: Mapping[Reason, int]
     """By how much those decisions change the number of images for each reason."""
     _everywhere: tuple[Reason, ...]

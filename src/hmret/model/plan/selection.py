@@ -2,6 +2,8 @@
 
 Each step looks at the whole cache, and is a value with one method. In order, the steps hold back images that
 have expired, add images that must go to free disk space, and put off what is too much for one sweep.
+
+What they decide is **final**: a reason that takes the place of the repository's own.
 """
 
 from collections import Counter, defaultdict
@@ -159,7 +161,7 @@ class Selection:
     evictable: Callable[[], Iterable[Choice]]
     """Lists the images that only their window keeps."""
     held: dict[Choice, Reason] = attrs.field(factory=dict)
-    """Images that have expired but stay for now, and why."""
+    """Images that have expired but stay for now, and why; not those in quarantine, which `held` means elsewhere."""
     pressed: dict[Choice, Reason | None] = attrs.field(factory=dict)
     """Images that go for want of space, and why they were held before; None: they had not expired."""
     substitutes: list[Substitute] = attrs.field(factory=list)
@@ -220,7 +222,7 @@ class Selection:
         self.substitutes = [*put_off, *self.substitutes]
 
     def final_reasons(self) -> Mapping[str, Mapping[str, Reason]]:
-        """Return the decisions made here, by repository and digest."""
+        """Return the reasons decided here, which take the place of the repositories' own, by repository and digest."""
         finals: defaultdict[str, dict[str, Reason]] = defaultdict(dict)
         for choice, reason in chain(self.held.items(), zip(self.pressed, repeat(Reason.DISK_PRESSURE))):
             for repository, digest in choice.keys:

@@ -23,7 +23,7 @@ class DueShared:
 
     by_digest: Mapping[str, Rows]
     finals: Mapping[str, Mapping[str, Reason]]
-    """The reasons of those that do not go, by repository and digest."""
+    """The reasons of those that do not go, in place of their repositories' own, by repository and digest."""
     shifts: Mapping[Reason, int]
     """By how much that changes the number of rows for each reason."""
     _whole: tuple[str, ...]
