@@ -46,7 +46,7 @@ _MOST_HOLDERS = 64
 
 @frozen
 class HolderRead:
-    """What stands in the store of one holder, before it joins."""
+    """What the store has of one holder, before it joins."""
 
     session: str | None
     """The id of its session, which is live; None: it has none."""
@@ -74,7 +74,7 @@ class HolderRead:
 
 
 def holder_operations(keys: FleetKeys, holder: str) -> tuple[Operation, ...]:
-    """Return the requests for what stands in the store of a holder."""
+    """Return the requests for what the store has of a holder."""
     return (
         Range(keys.session(holder)),
         Range(keys.mark(holder)),
@@ -84,7 +84,7 @@ def holder_operations(keys: FleetKeys, holder: str) -> tuple[Operation, ...]:
 
 
 class JoinStep(enum.Enum):
-    """What a host does about what it found of its holder."""
+    """What a host does, given what the store has of its holder."""
 
     JOIN = enum.auto()
     REGISTER_ALL = enum.auto()
@@ -290,7 +290,7 @@ def judge_release(
 
 def _stop(read: FleetRead) -> ReleaseOutcome | None:
     """Return why nothing at all may be released; None: something may."""
-    # guard(unread-settings-release-nothing): A pause that cannot be read is none that was ended.
+    # guard(unread-settings-release-nothing): A pause that cannot be read has not been ended.
     if read.settings is None:
         return UNREADABLE
     if read.is_rolled_back:

@@ -76,7 +76,7 @@ def end_former_session(keys: FleetKeys, holder: str, found: HolderRead) -> Txn:
 
 
 def join(session: Session, found: HolderRead) -> Txn:
-    """Make the begin of a session: nothing has changed since it was read whose session and mark there are.
+    """Make the beginning of a session: the session and the mark in the store are still those that were read.
 
     What was live by an earlier session is not, until this one has set right what it has registered.
     """
@@ -123,7 +123,7 @@ def take_out(session: Session, digests: Collection[str]) -> Txn:
 
 
 def check_registered(session: Session, digests: Collection[str]) -> Txn:
-    """Make the question which of up to `MOST_HOLDINGS` copies are registered."""
+    """Make the query for which of up to `MOST_HOLDINGS` copies are registered."""
     keys, holder = session.keys, session.holder
     return Txn((), tuple(Range(keys.holding(digest, holder), keys_only=True) for digest in digests))
 

@@ -13,8 +13,8 @@ from hmret.model.values import define
 
 __all__ = ["Asking", "Facts"]
 
-# What is held back is asked about less and less often: 500 last copies on each of 1,000 hosts would else be 8,000
-# questions a second.
+# What is held back is asked about less and less often: 500 last copies on each of 1,000 hosts would otherwise be
+# 8,000 questions a second.
 _LONGEST_PAUSE_SECONDS = 3600.0
 # Sweeps are never exactly as far apart as they should be.
 _EARLY_SECONDS = 1.0
@@ -71,7 +71,7 @@ class Facts:
             self.forget(digest)
 
     def due(self, digests: Collection[str]) -> Iterator[str]:
-        """List those that have to be asked for: not the ones that were held back, for a while."""
+        """List those that have to be asked about: those held back only after a while."""
         now = anyio.current_time()
         for digest in digests:
             known = self._known.get(digest)

@@ -1,4 +1,4 @@
-"""The way to the store: what may be tried again is, and it is counted how it answers."""
+"""Requests to the store: repeated where that is safe, and counted by their outcome."""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence

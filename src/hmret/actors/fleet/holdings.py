@@ -1,4 +1,4 @@
-"""The copies of this host: what is here, what is registered, and bringing the one to the other.
+"""The copies of this host: what is here, what is registered, and making the second match the first.
 
 What is registered is always a subset of what is on record. Registrations and releases of this host never overlap: both
 hold `lock`. So of one copy there is never more than one write under way, and the next session begins its own writes
@@ -31,7 +31,7 @@ class Holdings:
         self._released: dict[str, int] = {}
         self._changed = anyio.Event()
         self._is_reconciled = False
-        """Whether what is here is what is registered, as far as known."""
+        """Whether exactly what is here is registered, as far as known."""
 
     @property
     def is_known(self) -> bool:
@@ -57,12 +57,12 @@ class Holdings:
             self.change()
 
     def released(self, digest: str) -> None:
-        """Take note that a copy no longer counts."""
+        """Note that a copy no longer counts."""
         if self._here is not None:
             self._released[digest] = self._here.pop(digest, 0)
 
     def give_back(self, digests: Collection[str]) -> None:
-        """Take note that copies that were released are here after all."""
+        """Note that copies that were released stay here after all."""
         if self._here is None:
             return
         for digest in digests:

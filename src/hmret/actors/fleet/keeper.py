@@ -111,7 +111,7 @@ class FleetKeeper(Actor[Call[Any]]):
 
     @property
     def state(self) -> FleetState:
-        """How this host stands to its fleet."""
+        """The state of this host in its fleet."""
         return self._membership.state
 
     @property
@@ -184,11 +184,11 @@ class FleetKeeper(Actor[Call[Any]]):
         self._uses.add(digests, nanoseconds_of(at))
 
     def use_policy(self, fingerprint: str) -> None:
-        """Take the policy by which copies are released from now on."""
+        """Set the policy under which copies are released from now on."""
         self._tokens.policy = fingerprint
 
     async def tell_summary(self, summary: FleetSummary) -> None:
-        """Take what the others are told of this host."""
+        """Set what the other hosts are told of this one."""
         self._summaries.take(summary)
 
     async def _call(self, make: Callable[[], Any]) -> Any:

@@ -1,4 +1,4 @@
-"""What all tasks of the fleet keeper share: the session, how this host stands to its fleet, and its parts."""
+"""What all tasks of the fleet keeper share: the session, the state of this host in its fleet, and its parts."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -33,7 +33,7 @@ _NO_HOSTS = FleetRead(
 
 @frozen(kw_only=True)
 class FleetTerms:
-    """What a host joins which fleet as, and which copies it keeps."""
+    """The terms on which a host joins a fleet: its name, the fleet, and which copies it keeps."""
 
     fleet: str
     host: str
@@ -43,7 +43,7 @@ class FleetTerms:
     timeout_seconds: float
     """How long an answer of the store may take."""
     version: str
-    """Of hmret."""
+    """The version of hmret."""
 
 
 class SessionOverError(Exception):
@@ -74,7 +74,7 @@ class Membership:
         self.session: Session | None = None
         """None: there is none, and nothing is written."""
         self.holder: str | None = None
-        """By which name this host last joined."""
+        """The name under which this host last joined."""
         self.is_live = False
         """Whether what this session has registered counts."""
         self.settings: FleetSettings | None = None
@@ -92,7 +92,7 @@ class Membership:
         return self.session if self.is_live and self.state is FleetState.JOINED else None
 
     def enter(self, state: FleetState, detail: str | None = None) -> None:
-        """Take a state; it is reported if it is another one, whatever its details."""
+        """Enter a state; a change of the state is reported, a change of the details alone is not."""
         before, self.state, self.detail = self.state, state, detail
         if state is before:
             return
@@ -101,12 +101,12 @@ class Membership:
         changed.set()
 
     def begin(self, session: Session) -> None:
-        """Have a session from now on."""
+        """Begin a session."""
         self.session, self.holder, self.is_live = session, session.holder, False
         self._session_ended = anyio.Event()
 
     def come_live(self, session: Session) -> None:
-        """Have all that is registered count."""
+        """Note that what is registered counts from now on."""
         if self.session is session:
             self.is_live = True
             self.enter(FleetState.JOINED)

@@ -60,7 +60,7 @@ class Sessions:
         self._seconds = membership.terms.session_seconds
 
     async def run(self) -> None:
-        """Have one session after another, until cancelled."""
+        """Run one session after another, until cancelled."""
         longest = _FIRST_WAIT_SECONDS
         while True:
             was_live = False
@@ -79,7 +79,7 @@ class Sessions:
             await anyio.sleep(self._rng.uniform(0, longest))
 
     async def _have_session(self) -> bool:
-        """Have one session, from its begin to its end; returns whether its copies ever counted."""
+        """Run one session from beginning to end; returns whether its copies ever counted."""
         session = await self._joining.join()
         was_live = False
 
@@ -107,7 +107,7 @@ class Sessions:
         return was_live
 
     async def _say_farewell(self, session: Session) -> None:
-        """Do what nobody does later, and put on record what was seen of the store."""
+        """Make the last writes of a session, and put on record what was seen of the store."""
         if self._membership.joined is not session:
             return
         with anyio.move_on_after(self._membership.terms.timeout_seconds, shield=True):
@@ -116,7 +116,7 @@ class Sessions:
                 await self._membership.records.flush()
 
     async def _guarded(self, session: Session, turn: Turn) -> None:
-        """Do something in a session; whatever becomes of it ends the session at most."""
+        """Run a task of a session; if it fails, that ends the session at most."""
         try:
             await turn(session)
         except SessionOverError:
@@ -158,7 +158,7 @@ class Sessions:
             await anyio.sleep(pause)
 
     async def _come_live(self, session: Session) -> None:
-        """Set right what is registered, then have it count."""
+        """Correct what is registered, then make it count."""
         if not self._holdings.is_known:
             self._membership.enter(FleetState.JOINING, "waits for a sweep, which says what is here")
             await self._holdings.wait_changed()

@@ -119,7 +119,7 @@ class Tokens:
                 self._is_any_free = bool(offer.free(has_policy=bool(self.policy)))
 
     def lose(self, token: Token) -> None:
-        """Take note that a token is over."""
+        """Note that a token is over."""
         if self._token is token:
             self._token = None
 
@@ -155,7 +155,7 @@ class Tokens:
         )
 
     async def _introduce(self, session: Session, offer: _Offer) -> _Offer:
-        """Make a policy that is new to the fleet known to it."""
+        """Tell the fleet about a policy that is new to it."""
         if not self.policy or not offer.is_new or offer.settings is None:
             return offer
         seconds = int(offer.settings.canary.total_seconds())

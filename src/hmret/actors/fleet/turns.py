@@ -152,7 +152,7 @@ class Housekeeping:
 
     @staticmethod
     async def _trying(attempt: Awaitable[object]) -> None:
-        """Do something that is done again later; that the store did not answer is no matter then."""
+        """Run something that is repeated later, so that it does not matter if the store does not answer."""
         with suppress(StoreError):
             await attempt
 

@@ -1,4 +1,4 @@
-"""Uses on this host, told to the fleet: whoever marks an image used puts it into a dictionary and goes on."""
+"""Uses on this host, told to the fleet: marking an image used only puts it into a dictionary."""
 
 from collections.abc import Collection
 from contextlib import suppress
