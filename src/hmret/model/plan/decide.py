@@ -242,7 +242,7 @@ def _choose(  # noqa: PLR0917 - all that a plan is made of
         remembered=gathered.remembered,
         marks=gathered.marks,
         mark_times=gathered.mark_times,
-        held_back=gathered.held_back,
+        held_back=gathered.kept_by_reads,
         expired=len(gathered.expired),
         clears=gathered.clears,
         pruned=gathered.pruned,

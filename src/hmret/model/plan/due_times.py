@@ -33,7 +33,7 @@ class Timed(NamedTuple):
 class DueTimes:
     """A repository's part of a forecast while nothing in it changes; only for disks with one link each."""
 
-    held: Mapping[Reason, tuple[int, int]]
+    present: Mapping[Reason, tuple[int, int]]
     """The number of images and of bytes for each reason."""
     days: Mapping[int, tuple[int, int]]
     """The number of images and of bytes that fall due, by UTC day since the epoch."""
@@ -55,11 +55,11 @@ class DueTimes:
 
 def add_up(timers: Iterable[tuple[Image, Reason, int | None]]) -> DueTimes:
     """Add up the images of a repository, each with its reason and when it falls due."""
-    held: defaultdict[Reason, list[int]] = defaultdict(lambda: [0, 0])
+    present: defaultdict[Reason, list[int]] = defaultdict(lambda: [0, 0])
     days: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0])
     due: list[tuple[int, int]] = []
     for image, reason, due_ns in timers:
-        _count(held[reason], image.disk_bytes)
+        _count(present[reason], image.disk_bytes)
         if due_ns is not None:
             due.append((due_ns, image.disk_bytes))
             _count(days[due_ns // DAY_NS], image.disk_bytes)
@@ -68,7 +68,7 @@ def add_up(timers: Iterable[tuple[Image, Reason, int | None]]) -> DueTimes:
     for _, disk_bytes in due:
         freed.append(freed[-1] + disk_bytes)
     return DueTimes(
-        held={reason: (count, disk_bytes) for reason, (count, disk_bytes) in held.items()},
+        present={reason: (count, disk_bytes) for reason, (count, disk_bytes) in present.items()},
         days={day: (count, disk_bytes) for day, (count, disk_bytes) in days.items()},
         due_ns=array("q", [due_ns for due_ns, _ in due]),
         freed_bytes=freed,

@@ -37,7 +37,7 @@ _OF_ANY: tuple[Blocker, ...] = (NotReady(), Broken())
 """Checked for images that may not be ready or complete; images that are never need these."""
 # guard(no-marks-in-doubt): While the clock is wrong or a volume is missing, what is unused is not known, so
 # no timer starts.
-_HOLD_MARKS = frozenset((Cause.CLOCK_JUMP, Cause.LOST_REFERENCES, Cause.LOST_IMAGES))
+_SUPPRESS_MARKS = frozenset((Cause.CLOCK_JUMP, Cause.LOST_REFERENCES, Cause.LOST_IMAGES))
 _ORDER = {reason: number for number, reason in enumerate(Reason)}
 _PINNED, _NOT_ALLOWED = Always(Reason.PINNED), Always(Reason.NOT_ALLOWED)
 
@@ -48,7 +48,7 @@ class PlanContext:
 
     policy: Policy
     is_suspended: bool
-    holds_marks: bool
+    suppresses_marks: bool
     """Whether no timer may start, because the time, or what the cache holds, is in doubt."""
     gaps: Gaps = NO_GAPS
     """Time up to now that no sweep watched."""
@@ -80,7 +80,7 @@ class PlanContext:
             yield NotPullable()
         # guard(doubt-starts-no-timer): A timer that starts by a wrong clock, or while a volume is missing,
         # would let its image go too early.
-        if not self.holds_marks:
+        if not self.suppresses_marks:
             yield NewlyUnused()
         if policy.rules:
             yield KeptByRule()
@@ -101,7 +101,7 @@ class PlanContext:
         causes = {suspension.cause for suspension in inventory.suspensions}
         # guard(new-gap-renews-the-plan): A plan made before a gap was found counts unwatched time as unused,
         # so it is not kept.
-        return cls(policy, bool(causes), not causes.isdisjoint(_HOLD_MARKS), inventory.gaps.until(now_ns))
+        return cls(policy, bool(causes), not causes.isdisjoint(_SUPPRESS_MARKS), inventory.gaps.until(now_ns))
 
     def blockers(self, repository: str) -> tuple[Blocker, ...]:
         """List the blockers that can apply to a complete image of a repository, in the order of reasons."""

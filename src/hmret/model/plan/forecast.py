@@ -95,7 +95,7 @@ class _Account:
     now_ns: int
     ends_ns: tuple[int, ...]
     """Where each of `HORIZONS` ends."""
-    held: defaultdict[Reason, list[int]] = attrs.field(factory=lambda: defaultdict(lambda: [0, 0]))
+    present: defaultdict[Reason, list[int]] = attrs.field(factory=lambda: defaultdict(lambda: [0, 0]))
     """Images and bytes."""
     days: defaultdict[int, list[int]] = attrs.field(factory=lambda: defaultdict(lambda: [0, 0]))
     """Images and bytes that fall due, by day since the epoch."""
@@ -110,8 +110,8 @@ class _Account:
 
     def add_up(self, due_times: DueTimes) -> None:
         """Add the images of a repository from its cached totals."""
-        for reason, (count, disk_bytes) in due_times.held.items():
-            _add(self.held[reason], count, disk_bytes)
+        for reason, (count, disk_bytes) in due_times.present.items():
+            _add(self.present[reason], count, disk_bytes)
         today = self.now_ns // DAY_NS
         for day, (count, disk_bytes) in due_times.days.items():
             _add(self.days[max(day, today)], count, disk_bytes)
@@ -122,9 +122,9 @@ class _Account:
 
     def add(self, timers: Iterable[Timed]) -> None:
         """Add images one at a time."""
-        held, days, now_ns = self.held, self.days, self.now_ns
+        present, days, now_ns = self.present, self.days, self.now_ns
         for image, reason, due_ns, owners in timers:
-            _add(held[reason], 1, self._unseen_bytes(image, owners))
+            _add(present[reason], 1, self._unseen_bytes(image, owners))
             if due_ns is None:
                 continue
             self.tracked += 1
@@ -203,9 +203,9 @@ def summarize(
     return Outlook(
         at=plan.at,
         holdings={
-            (ACTIONS[reason], reason): Holding(*account.held[reason])
+            (ACTIONS[reason], reason): Holding(*account.present[reason])
             for reason, count in plan.reasons.items()
-            if count or reason in account.held
+            if count or reason in account.present
         },
         tracked=account.tracked,
         overdue=account.overdue,

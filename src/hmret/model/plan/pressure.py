@@ -142,7 +142,7 @@ class PressureStep:
         # unused time stays.
         may_go = (
             choice
-            for choice in (*selection.evictable(), *selection.held)
+            for choice in (*selection.evictable(), *selection.postponed)
             if choice.since_ns <= since_ns and selection.may_go_early(choice)
         )
         return sorted(_groups_of(may_go, going), key=attrgetter("order"))

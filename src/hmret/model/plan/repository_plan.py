@@ -58,7 +58,7 @@ class RepositoryPlan:
     """Digests whose timer starts in this sweep, sorted."""
     mark_times: Mapping[str, int]
     """When such a timer starts, where that is earlier than now, by digest."""
-    held_back: int
+    kept_by_reads: int
     """How many of those would be due if their disks had not been read unseen."""
     clears: tuple[tuple[str, Reason], ...]
     """Digests that have a state although they should have none, and why, sorted."""
@@ -238,7 +238,7 @@ def plan_repository(name: str, inputs: RepositoryInputs, context: PlanContext, n
     numbers = bytearray()
     marks: list[str] = []
     mark_times: dict[str, int] = {}
-    held_back = 0
+    kept_by_reads = 0
     clears: list[tuple[str, Reason]] = []
     due_alone: list[tuple[int, str]] = []
     due_shared: list[tuple[int, str, Reason]] = []
@@ -278,7 +278,7 @@ def plan_repository(name: str, inputs: RepositoryInputs, context: PlanContext, n
             # plan may be kept for later ones, before which the image can have been used.
             if begins_ns != now_ns:
                 mark_times[digest] = begins_ns
-            held_back += evaluator.expiry.was_read_when_due(image)
+            kept_by_reads += evaluator.expiry.was_read_when_due(image)
         elif digest in shared and reason in DUE:
             due_shared.append((evaluator.expiry.unused_since(image) or 0, digest, reason))
         elif reason is Reason.EXPIRED:
@@ -298,7 +298,7 @@ def plan_repository(name: str, inputs: RepositoryInputs, context: PlanContext, n
         ready_images=ready,
         marks=tuple(sorted(marks)),
         mark_times=mark_times,
-        held_back=held_back,
+        kept_by_reads=kept_by_reads,
         clears=tuple(sorted(clears)),
         due_alone=tuple(sorted(due_alone)),
         due_shared=tuple(sorted(due_shared)),

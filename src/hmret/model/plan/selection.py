@@ -160,8 +160,8 @@ class Selection:
     """Returns the apparent sizes of all images that are ready; a disk with several links counts once."""
     evictable: Callable[[], Iterable[Choice]]
     """Lists the images that only their window keeps."""
-    held: dict[Choice, Reason] = attrs.field(factory=dict)
-    """Images that have expired but stay for now, and why; not those in quarantine, which `held` means elsewhere."""
+    postponed: dict[Choice, Reason] = attrs.field(factory=dict)
+    """Images that have expired but stay for now, and why."""
     pressed: dict[Choice, Reason | None] = attrs.field(factory=dict)
     """Images that go for want of space, and why they were held before; None: they had not expired."""
     substitutes: list[Substitute] = attrs.field(factory=list)
@@ -181,21 +181,21 @@ class Selection:
     braking: Braking | None = None
     pressure: Pressure | None = None
 
-    def hold_all(self, reason: Reason) -> None:
+    def postpone_all(self, reason: Reason) -> None:
         """Hold back everything that was going."""
-        self.held.update(dict.fromkeys(self.going, reason))
+        self.postponed.update(dict.fromkeys(self.going, reason))
         self.going = []
 
-    def hold(self, reasons: Mapping[Choice, Reason]) -> None:
+    def postpone(self, reasons: Mapping[Choice, Reason]) -> None:
         """Hold back some of what was going; an image taken for space gets its earlier reason back."""
         if not reasons:
             return
         self.going = [choice for choice in self.going if choice not in reasons]
         for choice, reason in reasons.items():
             if choice not in self.pressed:
-                self.held[choice] = reason
+                self.postponed[choice] = reason
             elif (earlier := self.pressed.pop(choice)) is not None:
-                self.held[choice] = earlier
+                self.postponed[choice] = earlier
         self.project()
 
     def project(self) -> None:
@@ -207,7 +207,7 @@ class Selection:
     def press(self, choices: Iterable[Choice]) -> None:
         """Add images that go for want of space."""
         for choice in choices:
-            self.pressed[choice] = self.held.pop(choice, None)
+            self.pressed[choice] = self.postponed.pop(choice, None)
             self.going.append(choice)
 
     def put_off(self, choices: Iterable[Choice]) -> None:
@@ -216,15 +216,15 @@ class Selection:
         for choice in choices:
             put_off.append(Substitute((choice,), for_space=choice in self.pressed))
             if choice not in self.pressed:
-                self.held[choice] = Reason.DEFERRED
+                self.postponed[choice] = Reason.DEFERRED
             elif (earlier := self.pressed.pop(choice)) is not None:
-                self.held[choice] = earlier
+                self.postponed[choice] = earlier
         self.substitutes = [*put_off, *self.substitutes]
 
     def final_reasons(self) -> Mapping[str, Mapping[str, Reason]]:
         """Return the reasons decided here, which take the place of the repositories' own, by repository and digest."""
         finals: defaultdict[str, dict[str, Reason]] = defaultdict(dict)
-        for choice, reason in chain(self.held.items(), zip(self.pressed, repeat(Reason.DISK_PRESSURE))):
+        for choice, reason in chain(self.postponed.items(), zip(self.pressed, repeat(Reason.DISK_PRESSURE))):
             for repository, digest in choice.keys:
                 finals[repository][digest] = reason
         return finals
@@ -254,7 +254,7 @@ class BrakeStep:
             # guard(brake-holds-mass-expiry): When too much expires at once, a setting or a clock may be
             # wrong; all of it stays until that has been announced for long enough.
             if not is_released:
-                selection.hold_all(Reason.BRAKE)
+                selection.postpone_all(Reason.BRAKE)
 
 
 @frozen
@@ -269,7 +269,7 @@ class WindowStep:
         # is deleted.
         if not self.window.is_open(self.now):
             selection.is_closed = True
-            selection.hold_all(Reason.OUTSIDE_WINDOW)
+            selection.postpone_all(Reason.OUTSIDE_WINDOW)
 
 
 @frozen

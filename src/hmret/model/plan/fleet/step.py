@@ -27,7 +27,7 @@ class FleetStep:
 
     def apply(self, selection: Selection) -> None:
         judge = self.judge
-        selection.hold(
+        selection.postpone(
             {
                 choice: reason
                 for choice in last_units(selection.going, judge.repeated if selection.going else {})
@@ -60,7 +60,7 @@ class FleetLimitStep:
             return
         # guard(fleet-last-for-space-stays): Of two images with one digest the disk may take both; then the last of
         # them is a copy of the fleet.
-        selection.hold(
+        selection.postpone(
             {
                 choice: reason
                 for choice in last_units(selection.going, self.judge.repeated)
@@ -81,7 +81,7 @@ class UnaskedStep:
 
     def apply(self, selection: Selection) -> None:
         judge = self.judge
-        kept = {choice.digest for choice, reason in selection.held.items() if reason in _BY_FACTS}
+        kept = {choice.digest for choice, reason in selection.postponed.items() if reason in _BY_FACTS}
         selection.to_ask = tuple(sorted(kept | selection.kept_early))
         if not selection.going:
             return
@@ -89,7 +89,7 @@ class UnaskedStep:
         asked = [one for one in last if judge.depends_on_facts(for_space=one in selection.pressed)]
         unasked = [choice for choice in asked if choice.digest not in judge.view.facts]
         # guard(fleet-asks-before-deleting): What etcd has not been asked about may be the last copy, so it stays.
-        selection.hold(dict.fromkeys(unasked, Reason.FLEET_UNREACHABLE))
+        selection.postpone(dict.fromkeys(unasked, Reason.FLEET_UNREACHABLE))
         selection.unasked = tuple(choice.digest for choice in unasked)
         selection.to_ask += tuple(choice.digest for choice in asked)
         selection.to_release = len(last) - len(unasked)
