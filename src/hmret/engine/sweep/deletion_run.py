@@ -110,7 +110,7 @@ class DeletionRun:
 
     @property
     def was_refused(self) -> bool:
-        """Whether the fleet has refused a release in this sweep although the plan has the image go."""
+        """Whether the fleet has refused a release in this sweep, of an image that the plan deletes."""
         return self.releases is not None and self.releases.has_refused
 
     async def delete(

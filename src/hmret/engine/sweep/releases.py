@@ -41,7 +41,7 @@ class Releases:
     refuses_all: bool = attrs.field(default=False, init=False)
     """Whether nothing more is released in this sweep."""
     has_refused: bool = attrs.field(default=False, init=False)
-    """Whether the fleet has refused a release in this sweep although the plan has the image go."""
+    """Whether the fleet has refused a release in this sweep, of an image that the plan deletes."""
     _scan: ScanResult | None = attrs.field(default=None, init=False)
     """The scan that `_repeated` was computed from."""
     _repeated: Mapping[str, int] = attrs.field(factory=dict, init=False)

@@ -1,4 +1,4 @@
-"""The plan: what happens to each image and why, as it is asked of by those who show it and those who carry it out."""
+"""The plan: what happens to each image and why, for those who show it and those who carry it out."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Set as AbstractSet
