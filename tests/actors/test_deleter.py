@@ -81,7 +81,7 @@ async def test_freeing_tells_the_bytes_and_leaves_no_trash(
     deleter: Deleter, filesystem: MemoryFilesystem
 ) -> None:
     batch = await deleter.retire([make_due(filesystem, "a"), make_due(filesystem, "b")], LOOK)
-    freed = await deleter.free(batch.token, places_of(batch))
+    freed = await deleter.free(batch.batch_name, places_of(batch))
     assert (freed.disk_bytes, freed.errors) == ((8192, 8192), ())
     assert trash_of(filesystem) == []
 
@@ -116,7 +116,7 @@ async def test_a_trash_that_cannot_be_written_fails_the_batch_and_frees_nothing(
     filesystem.write_file(TRASH, b"in the way")
     batch = await deleter.retire([candidate], LOOK)
     assert isinstance(batch.outcomes[0], Failed)
-    freed = await deleter.free(batch.token, [])
+    freed = await deleter.free(batch.batch_name, [])
     assert (freed.disk_bytes, freed.errors) == ((), ())
     assert has_image(filesystem, candidate.key)
 
@@ -127,10 +127,10 @@ async def test_what_cannot_be_erased_is_told_and_stays_on_record(
     batch = await deleter.retire([make_due(filesystem, "a"), make_due(filesystem, "b")], LOOK)
     stuck, erased = places_of(batch)
     filesystem.deny(f"{DATA}/{stuck.folder}/{stuck.name}", errno.EIO)
-    freed = await deleter.free(batch.token, [stuck, erased])
+    freed = await deleter.free(batch.batch_name, [stuck, erased])
     assert freed.disk_bytes == (0, 8192)
     assert freed.errors == ((stuck, "Input/output error"),)
-    assert filesystem.exists(f"{TRASH}/{batch.token}.json")
+    assert filesystem.exists(f"{TRASH}/{batch.batch_name}.json")
 
 
 async def test_told_to_stop_it_retires_no_more(deleter: Deleter, filesystem: MemoryFilesystem) -> None:
@@ -146,9 +146,9 @@ async def test_told_to_stop_it_leaves_the_bytes_for_the_next_start(
 ) -> None:
     batch = await deleter.retire([make_due(filesystem, "a")], LOOK)
     deleter.stop_early()
-    freed = await deleter.free(batch.token, places_of(batch))
+    freed = await deleter.free(batch.batch_name, places_of(batch))
     assert (freed.disk_bytes, freed.errors) == ((0,), ())
-    assert f"{TRASH}/{batch.token}.json" in trash_of(filesystem)
+    assert f"{TRASH}/{batch.batch_name}.json" in trash_of(filesystem)
 
 
 async def test_recovery_finds_nothing_in_a_new_directory(deleter: Deleter) -> None:
@@ -203,7 +203,7 @@ async def test_recovery_that_fails_for_one_image_finishes_the_others(
     recovery = await deleter.recover()
     assert [retired.intent.key for retired in recovery.finished] == [(ALPINE, digest("b"))]
     assert [path for path, _ in recovery.errors] == [f"{place.folder}/{place.name}"]
-    assert filesystem.exists(f"{TRASH}/{stuck.token}.json")
+    assert filesystem.exists(f"{TRASH}/{stuck.batch_name}.json")
 
 
 async def test_a_deletion_that_failed_halfway_is_unfinished_until_it_is_recovered(
@@ -214,7 +214,7 @@ async def test_a_deletion_that_failed_halfway_is_unfinished_until_it_is_recovere
     batch = await deleter.retire([candidate], LOOK)
     (place,) = places_of(batch)
     filesystem.deny(f"{DATA}/{place.folder}/{place.name}", errno.EIO)
-    await deleter.free(batch.token, [place])
+    await deleter.free(batch.batch_name, [place])
     assert deleter.has_unfinished
     assert await deleter.unfinished() == {candidate.digest}
     filesystem.allow(f"{DATA}/{place.folder}/{place.name}")
@@ -236,7 +236,7 @@ async def test_what_failed_between_the_rename_and_the_clean_up_stays_on_record(
 
     filesystem.before = fail_after_the_rename
     batch = await deleter.retire([candidate], LOOK)
-    freed = await deleter.free(batch.token, [])
+    freed = await deleter.free(batch.batch_name, [])
     filesystem.before = None
     (failed,) = batch.outcomes
     assert isinstance(failed, Failed)
@@ -262,7 +262,7 @@ async def test_recovery_tells_a_trash_that_cannot_be_listed(
 async def hold_all(deleter: Deleter, *candidates: Deletion) -> tuple[HeldImage, ...]:
     batch = await deleter.retire(candidates, LOOK)
     retired = [outcome for outcome in batch.outcomes if isinstance(outcome, Retired)]
-    return await deleter.hold(batch.token, retired, START_NS)
+    return await deleter.hold(batch.batch_name, retired, START_NS)
 
 
 async def test_what_is_held_outlasts_a_recovery_and_is_settled_at_the_start(
@@ -302,12 +302,12 @@ async def test_a_batch_that_cannot_be_held_is_held_by_the_next_recovery(
 ) -> None:
     batch = await deleter.retire([make_due(filesystem, "a")], LOOK)
     retired = [outcome for outcome in batch.outcomes if isinstance(outcome, Retired)]
-    filesystem.deny(f"{TRASH}/{batch.token}.held.tmp", errno.ENOSPC)
+    filesystem.deny(f"{TRASH}/{batch.batch_name}.held.tmp", errno.ENOSPC)
     with pytest.raises(OSError, match="No space left"):
-        await deleter.hold(batch.token, retired, START_NS)
+        await deleter.hold(batch.batch_name, retired, START_NS)
     assert deleter.has_unfinished
     assert await deleter.unfinished() == {digest("a")}
-    filesystem.allow(f"{TRASH}/{batch.token}.held.tmp")
+    filesystem.allow(f"{TRASH}/{batch.batch_name}.held.tmp")
     recovery = await deleter.recover(hold_at_ns=START_NS)
     assert (await deleter.list_held()).held == recovery.held
     assert len(recovery.held) == 1
@@ -348,9 +348,9 @@ async def test_what_was_retired_later_than_a_moment_is_dated_back_to_it(
     deleter: Deleter, filesystem: MemoryFilesystem
 ) -> None:
     (held,) = await hold_all(deleter, make_due(filesystem, "a"))
-    (dated,) = await deleter.redate(held.token, START_NS - 7)
+    (dated,) = await deleter.redate(held.batch_name, START_NS - 7)
     assert dated.retired_at_ns == START_NS - 7
-    assert (await deleter.redate(held.token, START_NS)) == (dated,)
+    assert (await deleter.redate(held.batch_name, START_NS)) == (dated,)
     assert (await deleter.list_held()).held == (dated,)
 
 
@@ -388,6 +388,6 @@ async def test_calls_after_the_end_are_refused(actor: Deleter) -> None:
     with pytest.raises(EngineClosedError):
         await actor.retire([deletion(*key, START_NS)], LOOK)
     with pytest.raises(EngineClosedError):
-        await actor.free("token", [])
+        await actor.free("batch", [])
     with pytest.raises(EngineClosedError):
         await actor.recover()

@@ -24,7 +24,7 @@ ALPINE = "docker.io/library/alpine"
 IMAGE = f"{ALPINE}@{digest('a')}"
 TIME = format_time(START_NS)
 LINK = Link(Layout.LEGACY, ALPINE, "latest", "a" * 64, 5)
-GOING = intent(ALPINE, digest("a"), START_NS - 9, "token.0", LINK, copies=(Copy(ALPINE, 0, "token.0"),))
+GOING = intent(ALPINE, digest("a"), START_NS - 9, "batch.0", LINK, copies=(Copy(ALPINE, 0, "batch.0"),))
 GONE = Retired(GOING, (entry_in_trash(GOING),), (LINK,))
 
 

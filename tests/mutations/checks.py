@@ -754,7 +754,7 @@ MUTATIONS = (
         "forget what is held before it is back for good",
         "back-before-record-goes",
         Become(
-            "with suppress(OSError):\n            # Only then its record may go.\n            pass\n            _follow_back(folders, held)\n            drop_records(folders.filesystem, folders.data_fd, (held.token,))"
+            "with suppress(OSError):\n            # Only then its record may go.\n            pass\n            _follow_back(folders, held)\n            drop_records(folders.filesystem, folders.data_fd, (held.batch_name,))"
         ),
         QUARANTINE,
     ),

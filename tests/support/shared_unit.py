@@ -11,12 +11,12 @@ from support.memory_filesystem import MemoryFilesystem, Tree
 
 __all__ = [
     "ALPINE",
+    "BATCH",
     "DISKS",
     "HEX",
     "IMAGES_TOP",
     "LINKS",
     "OTHER",
-    "TOKEN",
     "TRASH_TOP",
     "UNIT",
     "images_in",
@@ -30,7 +30,7 @@ __all__ = [
 
 ALPINE = "docker.io/library/alpine"
 OTHER = "quay.io/other/thing"
-TOKEN = "0123456789abcdef"
+BATCH = "0123456789abcdef"
 HEX = "a" * 64
 IMAGES_TOP = f"{DATA}/{IMAGES}"
 TRASH_TOP = f"{DATA}/{OWN}/{TRASH}"

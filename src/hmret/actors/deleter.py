@@ -27,7 +27,7 @@ from hmret.disk.deletion.retirement import retire
 from hmret.disk.deletion.tags.tag_folders import remove_empty_tag_folders
 from hmret.disk.deletion.tags.tag_view import TagView
 from hmret.disk.deletion.trash.erasing import FreedFolders, free_entries
-from hmret.disk.deletion.trash.intent_files import drop_intents, list_trash, new_token, read_intents
+from hmret.disk.deletion.trash.intent_files import drop_intents, list_trash, new_batch_name, read_intents
 from hmret.disk.deletion.trash.intents import Intent, Link, TrashEntry, find_entries
 from hmret.disk.deletion.trash.past_deletions import deleted_lately, forget_deleted
 from hmret.disk.deletion.trash.reserve import fill_reserve
@@ -78,9 +78,9 @@ class Deleter(DiskActor):
         """
         return TagView(self._filesystem, tag_folders)
 
-    def leave(self, token: str) -> None:
+    def leave(self, batch_name: str) -> None:
         """Leave a retired batch in the trash for the next recovery."""
-        self._kept_intents.add(token)
+        self._kept_intents.add(batch_name)
         self.has_unfinished = True
 
     def stop_early(self) -> None:
@@ -116,9 +116,9 @@ class Deleter(DiskActor):
 
         return await self._ask(self._retire, tuple(deletions), recheck, claim, view, stopping)
 
-    async def free(self, token: str, places: Iterable[TrashEntry]) -> FreedFolders:
+    async def free(self, batch_name: str, places: Iterable[TrashEntry]) -> FreedFolders:
         """Free the bytes of a retired batch."""
-        return await self._ask(self._threads.run, self._free, token, tuple(places))
+        return await self._ask(self._threads.run, self._free, batch_name, tuple(places))
 
     async def find_wanted(
         self, images: Iterable[tuple[Intent, Sequence[TrashEntry]]], view: TagView
@@ -198,13 +198,15 @@ class Deleter(DiskActor):
         """Have the next recovery finish what a power loss has undone of recent deletions; for the start alone."""
         await self._ask(self._on_disk, reopen_undone)
 
-    async def hold(self, token: str, retired: Iterable[Retired], retired_at_ns: int) -> tuple[HeldImage, ...]:
+    async def hold(
+        self, batch_name: str, retired: Iterable[Retired], retired_at_ns: int
+    ) -> tuple[HeldImage, ...]:
         """Put a retired batch into quarantine, in the order of the images.
 
         Raises:
             OSError: it could not be put on record; the batch stays as it is.
         """
-        return await self._ask(self._alone, self._hold, token, tuple(retired), retired_at_ns)
+        return await self._ask(self._alone, self._hold, batch_name, tuple(retired), retired_at_ns)
 
     async def release(
         self, images: Iterable[HeldImage], may_go_on: Callable[[], bool] = lambda: True
@@ -226,7 +228,7 @@ class Deleter(DiskActor):
         """
         return await self._ask(self._alone, restore, self._filesystem, self._data_fd, held, unused_since_ns)
 
-    async def redate(self, token: str, latest_ns: int) -> tuple[HeldImage, ...]:
+    async def redate(self, batch_name: str, latest_ns: int) -> tuple[HeldImage, ...]:
         """Record that no image of a quarantined batch was retired after `latest_ns`; returns the new record.
 
         Raises:
@@ -237,7 +239,7 @@ class Deleter(DiskActor):
             return msgspec.structs.replace(held, retired_at_ns=min(held.retired_at_ns, latest_ns))
 
         return tuple(
-            await self._ask(self._alone, change_record, self._filesystem, self._data_fd, token, change)
+            await self._ask(self._alone, change_record, self._filesystem, self._data_fd, batch_name, change)
         )
 
     async def recover_quarantine(self) -> QuarantineContents:
@@ -289,53 +291,53 @@ class Deleter(DiskActor):
             retire,
             deletions,
             recheck,
-            token=new_token(),
+            batch_name=new_batch_name(),
             claim=claim,
             view=view,
             stopping=stopping,
             pause=self._threads.pause,
         )
         if any(_is_unfinished(outcome) for outcome in batch.outcomes):
-            self.leave(batch.token)
+            self.leave(batch.batch_name)
         return batch
 
-    def _free(self, token: str, places: tuple[TrashEntry, ...]) -> FreedFolders:
+    def _free(self, batch_name: str, places: tuple[TrashEntry, ...]) -> FreedFolders:
         freed = free_entries(
             self._filesystem, self._data_fd, places, stopping=self._stopping, pause=self._threads.pause
         )
-        if token not in self._kept_intents and all(freed.done):
-            self._forget(token, _repositories(place.intent for place in places))
+        if batch_name not in self._kept_intents and all(freed.done):
+            self._forget(batch_name, _repositories(place.intent for place in places))
         else:
             self.has_unfinished = True
         return freed
 
-    def _hold(self, token: str, retired: Sequence[Retired], retired_at_ns: int) -> tuple[HeldImage, ...]:
+    def _hold(self, batch_name: str, retired: Sequence[Retired], retired_at_ns: int) -> tuple[HeldImage, ...]:
         # An image whose tags or state still exist is finished by the next recovery, and quarantined then.
         chosen = [one for one in retired if not one.faults]
         held: list[HeldImage] = []
         if chosen:
             try:
-                held = hold(self._filesystem, self._data_fd, token, chosen, retired_at_ns)
+                held = hold(self._filesystem, self._data_fd, batch_name, chosen, retired_at_ns)
             except OSError:
                 self.has_unfinished = True
                 raise
-        if token not in self._kept_intents:
-            self._forget(token, _repositories(one.intent for one in chosen))
+        if batch_name not in self._kept_intents:
+            self._forget(batch_name, _repositories(one.intent for one in chosen))
         return tuple(held)
 
     async def _release(self, images: tuple[HeldImage, ...], may_go_on: Callable[[], bool]) -> FreedFolders:
         freed = await self._on_disk(
             release, images, may_go_on=may_go_on, stopping=self._stopping, pause=self._threads.pause
         )
-        tokens = {held.token for held, done in zip(images, freed.done, strict=False) if done}
-        await self._alone(drop_records, self._filesystem, self._data_fd, tokens)
+        batch_names = {held.batch_name for held, done in zip(images, freed.done, strict=False) if done}
+        await self._alone(drop_records, self._filesystem, self._data_fd, batch_names)
         return freed
 
     def _bring_back(self, intent: Intent, beside: tuple[Link, ...]) -> bool:
         is_back = bring_back(self._filesystem, self._data_fd, intent, beside)
         if is_back:
             # It has a record if it was in quarantine.
-            drop_records(self._filesystem, self._data_fd, (intent.token,))
+            drop_records(self._filesystem, self._data_fd, (intent.batch_name,))
         return is_back
 
     def _recover_quarantine(self) -> QuarantineContents:
@@ -346,10 +348,10 @@ class Deleter(DiskActor):
         except OSError as error:
             return QuarantineContents((), (), (), ((f"{OWN}/{TRASH}", error.strerror or str(error)),))
 
-    def _forget(self, token: str, repositories: Iterable[str]) -> None:
+    def _forget(self, batch_name: str, repositories: Iterable[str]) -> None:
         """Drop intents that have been carried out; if that fails, the next recovery finds them done."""
         with suppress(OSError):
-            drop_intents(self._filesystem, self._data_fd, token, repositories)
+            drop_intents(self._filesystem, self._data_fd, batch_name, repositories)
 
     def _find_held_wanted(self, images: Sequence[HeldImage], view: TagView) -> list[HeldImage]:
         retired = [(held, find_entries(self._filesystem, self._data_fd, held)) for held in images]
@@ -358,13 +360,13 @@ class Deleter(DiskActor):
         return [held for held in images if held.name in names]
 
     def _list_unfinished(self) -> frozenset[str]:
-        tokens, _ = list_trash(self._filesystem, self._data_fd)
+        batch_names, _ = list_trash(self._filesystem, self._data_fd)
         records = read_records(self._filesystem, self._data_fd)
         return frozenset(
             intent.digest
-            for token in tokens
-            for intent in read_intents(self._filesystem, self._data_fd, token)
-            if intent.name not in records.names_of(token)
+            for batch_name in batch_names
+            for intent in read_intents(self._filesystem, self._data_fd, batch_name)
+            if intent.name not in records.names_of(batch_name)
         )
 
     def _recover(self, hold_at_ns: int | None = None) -> Recovery:

@@ -15,7 +15,7 @@ from hmret.model.verdicts import Reason
 from support.builders import DATA, START_NS, data_fd_of, digest
 from support.deletions import deletion
 from support.memory_filesystem import MemoryFilesystem
-from support.shared_unit import ALPINE, HEX, IMAGES_TOP, LINKS, OTHER, TOKEN, UNIT, make_shared
+from support.shared_unit import ALPINE, BATCH, HEX, IMAGES_TOP, LINKS, OTHER, UNIT, make_shared
 
 THIRD = "quay.io/third/thing"
 TARGET = f"../../../../{CONTENT}/{HEX}"
@@ -31,7 +31,7 @@ def examine(filesystem: MemoryFilesystem, candidate: Deletion = UNIT) -> Examine
     folders = OpenFolders(filesystem, fd)
     try:
         linkers = TagView(filesystem, {}).refresh(folders.get(IMAGES))
-        return Examiner(folders, linkers).examine(candidate, f"{TOKEN}.0")
+        return Examiner(folders, linkers).examine(candidate, f"{BATCH}.0")
     finally:
         folders.close()
         let_go(filesystem, fd)
@@ -225,7 +225,7 @@ def test_what_cannot_be_read_keeps_the_image(monkeypatch: pytest.MonkeyPatch) ->
     folders = OpenFolders(filesystem, fd)
     linkers = TagView(filesystem, {}).refresh(folders.get(IMAGES))
     monkeypatch.setattr(filesystem, "scandir", refuse)
-    stays = Examiner(folders, linkers).examine(OWN, f"{TOKEN}.0").stays
+    stays = Examiner(folders, linkers).examine(OWN, f"{BATCH}.0").stays
     assert isinstance(stays, Failed)
     assert isinstance(stays.error, PermissionError)
     folders.close()

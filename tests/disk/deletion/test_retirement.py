@@ -53,7 +53,7 @@ from support.patience import PATIENCE, wait_until
 
 ALPINE = "docker.io/library/alpine"
 OTHER = "quay.io/other/thing"
-TOKEN = "0123456789abcdef"
+BATCH = "0123456789abcdef"
 NO_LEASES = (
     errno.ENOLCK,
     errno.EINVAL,
@@ -66,7 +66,7 @@ NO_LEASES = (
 WINDOW_NS = 1000
 LOOK = Recheck(frozenset(), WINDOW_NS, START_NS + WINDOW_NS)
 TAGS = ("3.20", "latest")
-IN_TRASH = f"{OWN}/{TRASH}/{TOKEN}.0"
+IN_TRASH = f"{OWN}/{TRASH}/{BATCH}.0"
 
 
 def make_due(host: Host, letters: str = "a", *, name: str = ALPINE, tags: tuple[str, ...] = TAGS) -> Deletion:
@@ -93,7 +93,7 @@ def read_tag(host: Host, tag: str, name: str = ALPINE) -> Link:
 
 
 def retire_all(host: Host, *candidates: Deletion, look: Recheck = LOOK) -> list[Outcome]:
-    outcomes = retire(host.filesystem, host.data_fd, candidates, look, token=TOKEN).outcomes
+    outcomes = retire(host.filesystem, host.data_fd, candidates, look, batch_name=BATCH).outcomes
     return [*map(plain, outcomes)]
 
 
@@ -128,7 +128,9 @@ class Claim:
 def test_what_the_grip_has_lost_is_not_touched_and_the_rest_goes(host: Host) -> None:
     lost, goes = make_due(host, "a"), make_due(host, "b", name=OTHER)
     claim = Claim((lost.digest,))
-    outcomes = retire(host.filesystem, host.data_fd, [lost, goes], LOOK, token=TOKEN, claim=claim).outcomes
+    outcomes = retire(
+        host.filesystem, host.data_fd, [lost, goes], LOOK, batch_name=BATCH, claim=claim
+    ).outcomes
     assert [key_of(outcome) for outcome in outcomes] == [goes.key]
     assert is_whole(host, lost)
     assert state_of(host.place, lost.key) is not None
@@ -138,7 +140,9 @@ def test_what_the_grip_has_lost_is_not_touched_and_the_rest_goes(host: Host) -> 
 def test_all_images_of_a_digest_are_worked_on_under_one_grip(host: Host) -> None:
     one, other = make_due(host, "a"), make_due(host, "a", name=OTHER)
     claim = Claim(())
-    outcomes = retire(host.filesystem, host.data_fd, [one, other], LOOK, token=TOKEN, claim=claim).outcomes
+    outcomes = retire(
+        host.filesystem, host.data_fd, [one, other], LOOK, batch_name=BATCH, claim=claim
+    ).outcomes
     assert [key_of(outcome) for outcome in outcomes] == [one.key, other.key]
     assert claim.calls == [("begin", one.digest), ("end", one.digest)]
 
@@ -166,14 +170,14 @@ def test_an_image_that_is_due_is_retired_with_its_tags_and_its_state(host: Host)
     candidate = make_due(host)
     links = [read_tag(host, tag) for tag in TAGS]
     outcome = retire_one(host, candidate)
-    going = intent(*candidate.key, START_NS, f"{TOKEN}.0", *links, copies=(Copy(ALPINE, 0, f"{TOKEN}.0"),))
-    place = TrashEntry(going, f"{OWN}/{TRASH}", f"{TOKEN}.0")
+    going = intent(*candidate.key, START_NS, f"{BATCH}.0", *links, copies=(Copy(ALPINE, 0, f"{BATCH}.0"),))
+    place = TrashEntry(going, f"{OWN}/{TRASH}", f"{BATCH}.0")
     assert outcome == Retired(going, (place,), tuple(links))
     assert isinstance(outcome, Retired)
     assert key_of(outcome) == candidate.key
     assert (host.names(IMAGES), host.names(RETENTION)) == ([], [])
     assert host.names(IN_TRASH) == ["metadata.json", "rootfs.ext4"]
-    assert read_intents(host.filesystem, host.data_fd, TOKEN) == [going]
+    assert read_intents(host.filesystem, host.data_fd, BATCH) == [going]
 
 
 def test_what_else_is_in_the_repository_stays(host: Host) -> None:
@@ -203,7 +207,7 @@ def test_told_to_stop_it_retires_no_more(host: Host) -> None:
     candidates = [make_due(host, "a", tags=()), make_due(host, "b", tags=())]
     answers = iter([False, True])
     outcomes = retire(
-        host.filesystem, host.data_fd, candidates, LOOK, token=TOKEN, stopping=answers.__next__
+        host.filesystem, host.data_fd, candidates, LOOK, batch_name=BATCH, stopping=answers.__next__
     ).outcomes
     assert len(outcomes) == 1
     assert has_image(host.place, candidates[1].key)
@@ -550,7 +554,7 @@ def test_who_opens_between_the_lease_and_the_rename_gets_the_image_back(memory: 
     openers[0].close()
     assert is_whole(memory, candidate)
     assert state_of(memory.place, candidate.key) is None
-    assert list_trash(memory.filesystem, memory.data_fd) == ([TOKEN], [])
+    assert list_trash(memory.filesystem, memory.data_fd) == ([BATCH], [])
 
 
 @pytest.mark.parametrize("mounted", [False, True])
@@ -560,7 +564,7 @@ def test_who_opens_after_the_rename_gets_the_image_back(memory: Host, name: str,
     place = IN_TRASH
     if mounted:
         memory.memory.mount(f"{DATA}/{IMAGES}")
-        place = f"{IMAGES}/{ALPINE}/.hmret-{TOKEN}.0"
+        place = f"{IMAGES}/{ALPINE}/.hmret-{BATCH}.0"
         # hypeman would open it by the name that it had, and find it gone.
         name = HIDDEN_METADATA if name == METADATA else name
     openers = []
@@ -588,7 +592,7 @@ def test_who_opens_on_a_real_disk_between_the_lease_and_the_rename_gets_the_imag
             wait_until(lambda: any(POSIX.ask_lease(fd) != FileLease.HELD for fd in leased), "a broken lease")
 
     watched: Filesystem = Watched(come_between)  # type: ignore[assignment]  # it has whatever POSIX has
-    outcomes = retire(watched, real.data_fd, [candidate], LOOK, token=TOKEN).outcomes
+    outcomes = retire(watched, real.data_fd, [candidate], LOOK, batch_name=BATCH).outcomes
     opener.join(PATIENCE)
     assert [*map(plain, outcomes)] == [Kept(candidate, Reason.OPEN)]
     assert read == [bytes(4096)]
@@ -682,7 +686,7 @@ def test_a_fresh_pull_is_not_replaced_and_keeps_its_tags_but_not_the_old_timer(
     candidate = make_due(memory)
     if mounted:
         memory.memory.mount(f"{DATA}/{IMAGES}")
-    place = f"{IMAGES}/{ALPINE}/.hmret-{TOKEN}.0" if mounted else IN_TRASH
+    place = f"{IMAGES}/{ALPINE}/.hmret-{BATCH}.0" if mounted else IN_TRASH
     openers = []
 
     def open_and_pull_again() -> None:
@@ -723,7 +727,7 @@ def test_a_fresh_pull_after_the_rename_keeps_its_tags(memory: Host) -> None:
 
 ASIDE = pytest.mark.parametrize(
     ("mounted", "aside"),
-    [(False, f"{TOKEN}.0.tag0"), (True, ".hmret-tag-latest")],
+    [(False, f"{BATCH}.0.tag0"), (True, ".hmret-tag-latest")],
     ids=["one disk", "two disks"],
 )
 """Where a tag is set aside to be looked at: in the trash, or beside itself where that is on another disk."""
@@ -733,7 +737,7 @@ def on_way_aside(memory: Host, aside: str, action: Callable[[], object]) -> None
     """Let something happen right before a tag is set aside, on whichever way that goes."""
 
     def act(call: Call) -> None:
-        if call.name == "rename" and call.path.endswith((f"/{aside}", f"{TOKEN}.0.tag0")):
+        if call.name == "rename" and call.path.endswith((f"/{aside}", f"{BATCH}.0.tag0")):
             memory.memory.before = None
             action()
 
@@ -906,9 +910,9 @@ def test_on_another_file_system_the_folder_stays_beside_itself_without_metadata(
     memory.memory.mount(f"{DATA}/{IMAGES}")
     outcome = retire_one(memory, candidate)
     assert isinstance(outcome, Retired)
-    assert (outcome.place.folder, outcome.place.name) == (f"{IMAGES}/{ALPINE}", f".hmret-{TOKEN}.0")
+    assert (outcome.place.folder, outcome.place.name) == (f"{IMAGES}/{ALPINE}", f".hmret-{BATCH}.0")
     assert tags_gone(outcome) == TAGS
-    assert memory.names(IMAGES)[-1] == f"{ALPINE}/.hmret-{TOKEN}.0/rootfs.ext4"
+    assert memory.names(IMAGES)[-1] == f"{ALPINE}/.hmret-{BATCH}.0/rootfs.ext4"
     assert not any("metadata" in name for name in memory.names(IMAGES))
     assert free(memory.filesystem, memory.data_fd, outcome.place) == 4096
     assert memory.names(IMAGES) == []
@@ -918,7 +922,7 @@ def test_on_another_file_system_the_folder_stays_beside_itself_without_metadata(
 def test_where_leases_are_not_offered_it_goes_on_and_tells(memory: Host, code: int) -> None:
     candidate = make_due(memory)
     memory.memory.lease_error = code
-    batch = retire(memory.filesystem, memory.data_fd, [candidate], LOOK, token=TOKEN)
+    batch = retire(memory.filesystem, memory.data_fd, [candidate], LOOK, batch_name=BATCH)
     assert isinstance(batch.outcomes[0], Retired)
     assert batch.lease_error is not None
     assert batch.lease_error.errno == code
@@ -926,7 +930,7 @@ def test_where_leases_are_not_offered_it_goes_on_and_tells(memory: Host, code: i
 
 def test_where_leases_are_offered_nothing_is_told(host: Host) -> None:
     candidate = make_due(host)
-    assert retire(host.filesystem, host.data_fd, [candidate], LOOK, token=TOKEN).lease_error is None
+    assert retire(host.filesystem, host.data_fd, [candidate], LOOK, batch_name=BATCH).lease_error is None
 
 
 @ages
@@ -1055,7 +1059,7 @@ def test_metadata_that_cannot_be_hidden_keeps_the_image_whole(memory: Host) -> N
 def test_metadata_is_shown_again_where_the_folder_cannot_be_renamed(memory: Host) -> None:
     candidate = make_due(memory)
     memory.memory.mount(f"{DATA}/{IMAGES}")
-    memory.memory.before = fail_once("rename", f"/.hmret-{TOKEN}.0")
+    memory.memory.before = fail_once("rename", f"/.hmret-{BATCH}.0")
     outcome = retire_one(memory, candidate)
     memory.memory.before = None
     assert isinstance(outcome, Failed)
@@ -1090,15 +1094,15 @@ def test_a_pull_that_begins_in_a_folder_whose_metadata_is_hidden_gets_the_folder
 ) -> None:
     candidate = make_due(memory)
     memory.memory.mount(f"{DATA}/{IMAGES}")
-    aside = f"{IMAGES}/{ALPINE}/.hmret-{TOKEN}.0"
+    aside = f"{IMAGES}/{ALPINE}/.hmret-{BATCH}.0"
 
     def pull(call: Call) -> None:
-        if call.name == "rename" and call.path.endswith(f"/.hmret-{TOKEN}.0"):
+        if call.name == "rename" and call.path.endswith(f"/.hmret-{BATCH}.0"):
             memory.memory.before = None
             memory.write(f"{folder_of()}/metadata.json", b"a pull's")
 
     def pull_by_its_descriptor(call: Call) -> None:
-        if call.name == "stat" and call.path.endswith(f"{TOKEN}.0/metadata.json"):
+        if call.name == "stat" and call.path.endswith(f"{BATCH}.0/metadata.json"):
             memory.memory.before = None
             memory.write(f"{aside}/metadata.json", b"a pull's")
 
@@ -1115,7 +1119,7 @@ def test_a_pull_that_begins_in_a_folder_whose_metadata_is_hidden_gets_the_folder
 
 
 def place_of(host: Host) -> TrashEntry:
-    (intent,) = read_intents(host.filesystem, host.data_fd, TOKEN)
+    (intent,) = read_intents(host.filesystem, host.data_fd, BATCH)
     in_trash, beside = entries_of(intent)
     return in_trash if host.exists(f"{in_trash.folder}/{in_trash.name}") else beside
 
@@ -1124,8 +1128,8 @@ def cut_off(host: Host, *, erased: bool = False) -> Deletion:
     """Leave a deletion right after the rename, or while it was erased."""
     candidate = make_due(host)
     links = [Link(Layout.LEGACY, ALPINE, tag, "a" * 64, 0) for tag in TAGS]
-    going = intent(*candidate.key, START_NS, f"{TOKEN}.0", *links)
-    write_intents(host.filesystem, host.data_fd, TOKEN, [going])
+    going = intent(*candidate.key, START_NS, f"{BATCH}.0", *links)
+    write_intents(host.filesystem, host.data_fd, BATCH, [going])
     host.filesystem.rename(folder_of(), IN_TRASH, src_dir_fd=host.data_fd, dst_dir_fd=host.data_fd)
     if erased:
         host.remove(f"{IN_TRASH}/metadata.json")
@@ -1248,7 +1252,7 @@ def test_what_cannot_be_finished_waits(memory: Host) -> None:
     outcome = finish(
         memory.filesystem,
         memory.data_fd,
-        [entries_of(read_intents(memory.filesystem, memory.data_fd, TOKEN)[0])[0]],
+        [entries_of(read_intents(memory.filesystem, memory.data_fd, BATCH)[0])[0]],
     )
     assert isinstance(outcome, Failed)
     assert (key_of(outcome), outcome.path, outcome.unfinished) == (candidate.key, IN_TRASH, True)
@@ -1296,7 +1300,7 @@ def delete(filesystem: MemoryFilesystem) -> list[Outcome]:
     """Do what the deleter does with a batch."""
     fd = data_fd_of(filesystem)
     try:
-        outcomes = retire(filesystem, fd, DUE, LOOK, token=TOKEN).outcomes
+        outcomes = retire(filesystem, fd, DUE, LOOK, batch_name=BATCH).outcomes
         places = [outcome.place for outcome in outcomes if isinstance(outcome, Retired)]
         is_done = not any(isinstance(one, Failed) and one.unfinished for one in outcomes)
         for place in places:
@@ -1306,7 +1310,7 @@ def delete(filesystem: MemoryFilesystem) -> list[Outcome]:
                 is_done = False
         if is_done:
             with suppress(OSError):
-                drop_intents(filesystem, fd, TOKEN)
+                drop_intents(filesystem, fd, BATCH)
         return [*outcomes]
     finally:
         let_go(filesystem, fd)
@@ -1432,9 +1436,9 @@ def is_kept_or_on_record(filesystem: MemoryFilesystem, candidate: Deletion, befo
             if path.startswith(top) or entry == ("link", letters * 64)
         )
     elsewhere = [
-        path for path in filesystem.tree(DATA) if f"{TOKEN}." in path and path.endswith("rootfs.ext4")
+        path for path in filesystem.tree(DATA) if f"{BATCH}." in path and path.endswith("rootfs.ext4")
     ]
-    return not elsewhere or filesystem.exists(f"{DATA}/{OWN}/{TRASH}/{TOKEN}.json")
+    return not elsewhere or filesystem.exists(f"{DATA}/{OWN}/{TRASH}/{BATCH}.json")
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EACCES])
@@ -1453,8 +1457,8 @@ def is_consistent(filesystem: MemoryFilesystem, before: Tree) -> bool:
         files = {path: entry for path, entry in images_in(filesystem).items() if path.startswith(top)}
         if files and files != {path: entry for path, entry in before.items() if path.startswith(top)}:
             return False
-    carried_out = f"{DATA}/{OWN}/{DELETED}/{TOKEN}.json"
-    return not [path for path in filesystem.tree(DATA) if TOKEN in path and path != carried_out]
+    carried_out = f"{DATA}/{OWN}/{DELETED}/{BATCH}.json"
+    return not [path for path in filesystem.tree(DATA) if BATCH in path and path != carried_out]
 
 
 def test_a_fault_that_lasts_keeps_every_image_whole_or_on_record(cache: MemoryFilesystem) -> None:

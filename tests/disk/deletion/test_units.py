@@ -20,12 +20,12 @@ from support.crashes import cut_at, cut_everywhere, failed_everywhere, recover
 from support.memory_filesystem import Call, MemoryFilesystem, Tree
 from support.shared_unit import (
     ALPINE,
+    BATCH,
     DISKS,
     HEX,
     IMAGES_TOP,
     LINKS,
     OTHER,
-    TOKEN,
     TRASH_TOP,
     UNIT,
     images_in,
@@ -50,7 +50,7 @@ def delete(filesystem: MemoryFilesystem) -> list[Outcome]:
     """Do what the deleter does with a batch."""
     fd = data_fd_of(filesystem)
     try:
-        outcomes = retire(filesystem, fd, [UNIT], LOOK, token=TOKEN).outcomes
+        outcomes = retire(filesystem, fd, [UNIT], LOOK, batch_name=BATCH).outcomes
         is_done = not any(one.faults if isinstance(one, Retired) else one.unfinished for one in outcomes)
         for place in (place for one in outcomes if isinstance(one, Retired) for place in one.places):
             try:
@@ -59,7 +59,7 @@ def delete(filesystem: MemoryFilesystem) -> list[Outcome]:
                 is_done = False
         if is_done:
             with suppress(OSError):
-                drop_intents(filesystem, fd, TOKEN, [ALPINE, OTHER])
+                drop_intents(filesystem, fd, BATCH, [ALPINE, OTHER])
         return [*outcomes]
     finally:
         let_go(filesystem, fd)
@@ -165,7 +165,7 @@ def test_what_cannot_be_erased_of_an_image_that_is_back_is_so_by_the_next_start(
             (disk,) = [
                 path
                 for path in filesystem.tree(DATA)
-                if f"{TOKEN}.0.1/rootfs.ext4" in path and path.startswith((TRASH_TOP, IMAGES_TOP))
+                if f"{BATCH}.0.1/rootfs.ext4" in path and path.startswith((TRASH_TOP, IMAGES_TOP))
             ]
             openers.append(filesystem.begin_open(disk))
         if openers and call.name == "unlink" and call.path.endswith("rootfs.ext4"):

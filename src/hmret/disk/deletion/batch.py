@@ -56,7 +56,7 @@ class Batch:
         return Prefetch(self.folders)
 
     def examine(
-        self, token: str, deletions: Iterable[Deletion], view: TagView, pause: Callable[[], None]
+        self, batch_name: str, deletions: Iterable[Deletion], view: TagView, pause: Callable[[], None]
     ) -> list[Examined]:
         """Examine the images of the batch; those that will stay have an intent without folders."""
         chosen = list(deletions)
@@ -67,13 +67,15 @@ class Batch:
         digests = {deletion.digest for deletion in chosen}
         examiner = Examiner(self.folders, linkers, digests, self.recheck.depends_on_tags)
         examiner.read_ahead(chosen)
-        return [examiner.examine(deletion, f"{token}.{number}") for number, deletion in enumerate(chosen)]
+        return [
+            examiner.examine(deletion, f"{batch_name}.{number}") for number, deletion in enumerate(chosen)
+        ]
 
     @staticmethod
-    def none_begun(token: str, deletions: Iterable[Deletion], path: str, error: OSError) -> BatchRetired:
+    def none_begun(batch_name: str, deletions: Iterable[Deletion], path: str, error: OSError) -> BatchRetired:
         """Return the outcomes where nothing could be begun, because of one path."""
         outcomes = (Failed(deletion, path, error, is_unbegun=True) for deletion in deletions)
-        return BatchRetired(token, tuple(outcomes), None)
+        return BatchRetired(batch_name, tuple(outcomes), None)
 
     def retire(self, target: Examined) -> Outcome:
         """Take the last look at one image, and rename it out of the cache if it may go."""

@@ -34,7 +34,7 @@ Outcome = Retired | Kept | Failed
 class BatchRetired:
     """What became of a batch."""
 
-    token: str
+    batch_name: str
     """The name of its intents."""
     outcomes: tuple[Outcome, ...]
     """Of each image that was begun."""

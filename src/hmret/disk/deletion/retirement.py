@@ -58,7 +58,7 @@ def retire(
     deletions: Sequence[Deletion],
     recheck: Recheck,
     *,
-    token: str,
+    batch_name: str,
     claim: Claim = UNCONTESTED,
     view: TagView | None = None,
     stopping: Callable[[], bool] = lambda: False,
@@ -73,7 +73,7 @@ def retire(
         data_fd: the data directory.
         deletions: the batch; images of one repository follow one another.
         recheck: what they are judged by.
-        token: the name of the intents; no earlier batch had it.
+        batch_name: the name of the intents; no earlier batch had it.
         claim: the caller's claim on the images.
         view: which repositories link to what below `repositories/`, as the scan saw it; None: unknown.
         stopping: called before each image.
@@ -83,15 +83,15 @@ def retire(
         batch = Batch(filesystem, data_fd, recheck)
         stack.callback(batch.folders.close)
         try:
-            examined = batch.examine(token, deletions, view or TagView(filesystem, {}), pause)
+            examined = batch.examine(batch_name, deletions, view or TagView(filesystem, {}), pause)
         except OSError as error:
-            return batch.none_begun(token, deletions, IMAGES, error)
+            return batch.none_begun(batch_name, deletions, IMAGES, error)
         try:
             # guard(intent-before-rename): After a crash the intents say what to finish or undo; without them
             # a deletion would stay half done.
-            write_intents(filesystem, data_fd, token, [target.intent for target in examined])
+            write_intents(filesystem, data_fd, batch_name, [target.intent for target in examined])
         except OSError as error:
-            return batch.none_begun(token, deletions, f"{OWN}/{TRASH}", error)
+            return batch.none_begun(batch_name, deletions, f"{OWN}/{TRASH}", error)
         outcomes: dict[int, Outcome] = {}
         stack.callback(batch.prefetch.close)
         groups = list(_by_digest(examined))
@@ -111,7 +111,9 @@ def retire(
                 claim.end(digest)
             pause()
         batch.cleaning.remove_empty_folders()
-        return BatchRetired(token, tuple(outcomes[number] for number in sorted(outcomes)), batch.lease_error)
+        return BatchRetired(
+            batch_name, tuple(outcomes[number] for number in sorted(outcomes)), batch.lease_error
+        )
 
 
 def _by_digest(examined: Sequence[Examined]) -> Iterator[tuple[str, list[tuple[int, Examined]]]]:

@@ -55,7 +55,7 @@ _NOTED = 64
 class BatchResult:
     """The result of one batch."""
 
-    token: str = ""
+    batch_name: str = ""
     """The name of its intents; empty: there are none."""
     retired: Sequence[Retired] = ()
     left: list[Deletion] = attrs.field(factory=list)
@@ -153,7 +153,7 @@ class DeletionRun:
                     result = await self._release_and_retire(
                         batch, scan, view, boot_ns, ledger, is_interrupted
                     )
-                    if result.token:
+                    if result.batch_name:
                         dispose = self.quarantine.hold if holds and self.quarantine.is_on else self._free
                         tasks.start_soon(self._dispose, dispose, result, view, ledger)
                     waiting = result.left + waiting
@@ -180,15 +180,17 @@ class DeletionRun:
                 wanted = await self.deleter.find_wanted(images, view) if images else []
             except OSError as error:
                 # Which of them are needed is unknown, so all of them wait for the next recovery.
-                self._leave(result.token, error, ledger)
+                self._leave(result.batch_name, error, ledger)
                 for one in result.retired:
                     ledger.add_deleted(one, 0)
                 return
-            back = {intent.name for intent in wanted if await self._bring_back(intent, result.token, ledger)}
+            back = {
+                intent.name for intent in wanted if await self._bring_back(intent, result.batch_name, ledger)
+            }
         gone = [one for one in retired if one.intent.name not in back]
-        await dispose(result.token, [*gone, *faulty], ledger)
+        await dispose(result.batch_name, [*gone, *faulty], ledger)
 
-    async def _bring_back(self, intent: Intent, token: str, ledger: SweepLedger) -> bool:
+    async def _bring_back(self, intent: Intent, batch_name: str, ledger: SweepLedger) -> bool:
         """Put an image back that a client has begun to use again; returns whether it is back, or will be."""
         async with self.locks.using(intent.digest):
             try:
@@ -198,17 +200,17 @@ class DeletionRun:
                 ledger.add_not_put_back(intent, error)
                 return False
             except OSError as error:
-                self._leave(token, error, ledger)
+                self._leave(batch_name, error, ledger)
                 return True
         if is_back:
             self.gone.discard(intent.key)
             ledger.add_brought_back(intent)
         return is_back
 
-    def _leave(self, token: str, error: OSError, ledger: SweepLedger) -> None:
+    def _leave(self, batch_name: str, error: OSError, ledger: SweepLedger) -> None:
         """Leave a batch to the next recovery, and report why."""
-        ledger.add_record_error(f"{OWN}/{TRASH}/{token}.json", error)
-        self.deleter.leave(token)
+        ledger.add_record_error(f"{OWN}/{TRASH}/{batch_name}.json", error)
+        self.deleter.leave(batch_name)
 
     async def finish_leftovers(self) -> Recovery | None:
         """Finish or undo what an earlier sweep could not; not while any of those images is in use."""
@@ -301,7 +303,7 @@ class DeletionRun:
         gone = self._add_outcomes(retired, boot_ns, ledger)
         # If all of them still wait for their turn, the deleter has been stopped.
         return BatchResult(
-            retired.token,
+            retired.batch_name,
             gone,
             left=[deletion for deletion in chosen if deletion.digest in waiting],
             is_last=waiting == given.digests,
@@ -345,11 +347,11 @@ class DeletionRun:
                     assert_never(outcome)
         return gone
 
-    async def _free(self, token: str, retired: Sequence[Retired], ledger: SweepLedger) -> None:
+    async def _free(self, batch_name: str, retired: Sequence[Retired], ledger: SweepLedger) -> None:
         # An image whose tags or timer could not be removed stays in the trash: the next recovery finishes what is there.
         places = [place for one in retired if not one.faults for place in one.places]
         with anyio.CancelScope(shield=True):
-            freed = await self.deleter.free(token, places)
+            freed = await self.deleter.free(batch_name, places)
             disk_bytes: Counter[str] = Counter()
             for place, freed_bytes in zip(places, freed.disk_bytes, strict=True):
                 disk_bytes[place.intent.name] += freed_bytes

@@ -123,14 +123,14 @@ class Quarantine:
         # engine does not shorten it.
         return self.gaps().moved(held.retired_at_ns) + self.period_ns
 
-    async def hold(self, token: str, retired: Sequence[Retired], ledger: SweepLedger) -> None:
+    async def hold(self, batch_name: str, retired: Sequence[Retired], ledger: SweepLedger) -> None:
         """Put a retired batch into quarantine; what cannot be put there is held by the next recovery."""
         images: tuple[HeldImage, ...] = ()
         try:
             with anyio.CancelScope(shield=True):
-                images = await self.deleter.hold(token, retired, ledger.now_ns)
+                images = await self.deleter.hold(batch_name, retired, ledger.now_ns)
         except OSError as error:
-            ledger.add_record_error(f"{OWN}/{TRASH}/{token}{RECORD}", error)
+            ledger.add_record_error(f"{OWN}/{TRASH}/{batch_name}{RECORD}", error)
         self.add(images)
         held_bytes = {held.name: held.disk_bytes for held in images}
         until = format_time(ledger.now_ns + self.period_ns)
@@ -299,13 +299,13 @@ class Quarantine:
         """Record images that were retired in the future as retired now: the clock was wrong then."""
         latest_ns = ledger.now_ns + _LEEWAY_NS
         future = takewhile(lambda held: held.retired_at_ns > latest_ns, reversed(self._held.values()))
-        for token in sorted({held.token for held in future}):
+        for batch_name in sorted({held.batch_name for held in future}):
             try:
-                for held in await self.deleter.redate(token, ledger.now_ns):
+                for held in await self.deleter.redate(batch_name, ledger.now_ns):
                     if self._take(held):
                         self._put(held)
             except OSError as error:
-                ledger.add_record_error(f"{OWN}/{TRASH}/{token}{RECORD}", error)
+                ledger.add_record_error(f"{OWN}/{TRASH}/{batch_name}{RECORD}", error)
 
     def _find(self, named: ImageReference) -> HeldImage | None:
         """Find the image retired last of those that a reference names; None: none is held."""

@@ -51,9 +51,9 @@ from support.memory_filesystem import Call, MemoryFilesystem, Tree
 
 ALPINE = "docker.io/library/alpine"
 OTHER = "quay.io/other/thing"
-TOKEN = "0123456789abcdef"
+BATCH = "0123456789abcdef"
 FOLDER = f"{OWN}/{TRASH}"
-RECORD = f"{FOLDER}/{TOKEN}.held"
+RECORD = f"{FOLDER}/{BATCH}.held"
 LOOK = Recheck(frozenset(), 1000, START_NS + 1000)
 RETIRED_NS = START_NS + 1000
 RESTORED_NS = START_NS + 5000
@@ -69,11 +69,11 @@ def make_due(host: Host, letters: str = "a", *, name: str = ALPINE, tags: tuple[
 
 def hold_all(host: Host, *candidates: Deletion) -> list[HeldImage]:
     """Retire images, and hold them."""
-    outcomes = retire(host.filesystem, host.data_fd, candidates, LOOK, token=TOKEN).outcomes
+    outcomes = retire(host.filesystem, host.data_fd, candidates, LOOK, batch_name=BATCH).outcomes
     retired = [one for one in outcomes if isinstance(one, Retired)]
     assert len(retired) == len(candidates)
-    held = hold(host.filesystem, host.data_fd, TOKEN, retired, RETIRED_NS)
-    drop_intents(host.filesystem, host.data_fd, TOKEN)
+    held = hold(host.filesystem, host.data_fd, BATCH, retired, RETIRED_NS)
+    drop_intents(host.filesystem, host.data_fd, BATCH)
     return held
 
 
@@ -114,8 +114,8 @@ def test_what_is_held_stands_on_record_with_its_tags_and_its_bytes(host: Host) -
         candidate.digest,
         candidate.rows,
         candidate.is_content,
-        f"{TOKEN}.0",
-        (Copy(ALPINE, 0, f"{TOKEN}.0"),),
+        f"{BATCH}.0",
+        (Copy(ALPINE, 0, f"{BATCH}.0"),),
         tuple(links),
         disk_bytes=4096,
         retired_at_ns=RETIRED_NS,
@@ -125,10 +125,10 @@ def test_what_is_held_stands_on_record_with_its_tags_and_its_bytes(host: Host) -
     assert held_now(host) == (held,)
     assert host.names(IMAGES) == []
     assert host.names(FOLDER) == [
-        f"{TOKEN}.0",
-        f"{TOKEN}.0/metadata.json",
-        f"{TOKEN}.0/rootfs.ext4",
-        f"{TOKEN}.held",
+        f"{BATCH}.0",
+        f"{BATCH}.0/metadata.json",
+        f"{BATCH}.0/rootfs.ext4",
+        f"{BATCH}.held",
     ]
 
 
@@ -158,20 +158,20 @@ def test_the_oldest_comes_first(host: Host) -> None:
     change_record(
         host.filesystem,
         host.data_fd,
-        TOKEN,
+        BATCH,
         lambda held: msgspec.structs.replace(held, retired_at_ns=5) if held == new else held,
     )
     assert [held.key for held in held_now(host)] == [new.key, old.key]
 
 
 def test_a_record_that_cannot_be_written_holds_nothing(memory: Host) -> None:
-    outcomes = retire(memory.filesystem, memory.data_fd, [make_due(memory)], LOOK, token=TOKEN).outcomes
+    outcomes = retire(memory.filesystem, memory.data_fd, [make_due(memory)], LOOK, batch_name=BATCH).outcomes
     retired = [one for one in outcomes if isinstance(one, Retired)]
     memory.memory.deny(f"{DATA}/{RECORD}.tmp", errno.ENOSPC)
     with pytest.raises(OSError, match="No space left"):
-        hold(memory.filesystem, memory.data_fd, TOKEN, retired, RETIRED_NS)
+        hold(memory.filesystem, memory.data_fd, BATCH, retired, RETIRED_NS)
     assert not memory.exists(RECORD)
-    assert memory.exists(f"{FOLDER}/{TOKEN}.json")
+    assert memory.exists(f"{FOLDER}/{BATCH}.json")
 
 
 def test_what_of_a_batch_is_held_later_joins_its_record(host: Host) -> None:
@@ -180,18 +180,18 @@ def test_what_of_a_batch_is_held_later_joins_its_record(host: Host) -> None:
         host.data_fd,
         [make_due(host, "a"), make_due(host, "b", name=OTHER)],
         LOOK,
-        token=TOKEN,
+        batch_name=BATCH,
     ).outcomes
     for outcome in outcomes:
         assert isinstance(outcome, Retired)
-        hold(host.filesystem, host.data_fd, TOKEN, [outcome], RETIRED_NS)
+        hold(host.filesystem, host.data_fd, BATCH, [outcome], RETIRED_NS)
     assert [held.key for held in held_now(host)] == [(ALPINE, digest("a")), (OTHER, digest("b"))]
 
 
 def test_on_another_file_system_it_is_held_beside_itself_and_no_image(memory: Host) -> None:
     memory.memory.mount(f"{DATA}/{IMAGES}")
     held = hold_one(memory)
-    beside = f"{IMAGES}/{ALPINE}/.hmret-{TOKEN}.0"
+    beside = f"{IMAGES}/{ALPINE}/.hmret-{BATCH}.0"
     assert memory.names(beside) == [HIDDEN_METADATA, "rootfs.ext4"]
     assert held_now(memory) == (held,)
     images_fd = memory.open(IMAGES)
@@ -208,13 +208,13 @@ RIGHT = {
     "digest": digest("a"),
     "tags": ["latest"],
     "unused_since_ns": 5,
-    "name": f"{TOKEN}.0",
+    "name": f"{BATCH}.0",
     "disk_bytes": 4096,
     "retired_at_ns": 7,
 }
 WRONG: tuple[dict[str, object], ...] = (
     {"name": ".."},
-    {"name": f"{TOKEN}.0/../../.."},
+    {"name": f"{BATCH}.0/../../.."},
     {"name": "fedcba9876543210.0"},
     {"repository": "../.."},
     {"repository": "alpine"},
@@ -250,7 +250,7 @@ def test_a_record_that_could_not_be_ours_is_not_believed_and_its_folders_are_kep
 ) -> None:
     hold_one(host)
     host.write(RECORD, content)
-    host.write(f"{FOLDER}/{TOKEN}.json", json.dumps([{**RIGHT, "name": f"{TOKEN}.0"}]).encode())
+    host.write(f"{FOLDER}/{BATCH}.json", json.dumps([{**RIGHT, "name": f"{BATCH}.0"}]).encode())
     before = host.names("")
     recovery, recovered = start_on(host)
     assert recovery.errors == ()
@@ -273,7 +273,7 @@ def test_a_record_that_the_disk_does_not_give_is_told_and_its_folders_are_kept(m
     memory.memory.deny(f"{DATA}/{RECORD}", errno.EIO)
     _, recovered = start_on(memory)
     assert recovered.errors == ((RECORD, "Input/output error"),)
-    assert memory.exists(f"{FOLDER}/{TOKEN}.0/rootfs.ext4")
+    assert memory.exists(f"{FOLDER}/{BATCH}.0/rootfs.ext4")
 
 
 @pytest.mark.parametrize("failing", range(1, 6))
@@ -298,19 +298,22 @@ def test_where_the_records_cannot_be_listed_nothing_is_erased(memory: Host, fail
 
 def test_strays_beside_what_is_held_are_erased(host: Host) -> None:
     held = hold_one(host)
-    host.write(f"{FOLDER}/{TOKEN}.held.tmp", b"[")
-    host.write(f"{FOLDER}/{TOKEN}.7/rootfs.ext4", bytes(4096))
+    host.write(f"{FOLDER}/{BATCH}.held.tmp", b"[")
+    host.write(f"{FOLDER}/{BATCH}.7/rootfs.ext4", bytes(4096))
     host.write(f"{FOLDER}/fedcba9876543210.0/rootfs.ext4", bytes(4096))
     recovery, recovered = start_on(host)
     assert (recovery.freed_bytes, recovered.held) == (8192, (held,))
-    assert [name for name in host.names(FOLDER) if "/" not in name] == [f"{TOKEN}.0", f"{TOKEN}.held"]
+    assert [name for name in host.names(FOLDER) if "/" not in name] == [
+        f"{BATCH}.0",
+        f"{BATCH}.held",
+    ]
 
 
 def test_what_is_gone_is_held_no_longer_and_its_record_goes(host: Host) -> None:
     hold_one(host)
     for name in (METADATA, "rootfs.ext4"):
-        host.remove(f"{FOLDER}/{TOKEN}.0/{name}")
-    host.remove(f"{FOLDER}/{TOKEN}.0")
+        host.remove(f"{FOLDER}/{BATCH}.0/{name}")
+    host.remove(f"{FOLDER}/{BATCH}.0")
     assert held_now(host) == ()
     assert recover(host).held == ()
     assert host.names(FOLDER) == []
@@ -337,14 +340,14 @@ def test_what_is_released_is_gone_with_its_record(host: Host) -> None:
     images = hold_all(host, make_due(host, "a"), make_due(host, "b", name=OTHER))
     freed = release(host.filesystem, host.data_fd, images)
     assert (freed.disk_bytes, freed.done, freed.errors) == ((4096, 4096), (True, True), ())
-    drop_records(host.filesystem, host.data_fd, {TOKEN})
+    drop_records(host.filesystem, host.data_fd, {BATCH})
     assert host.names(FOLDER) == []
 
 
 def test_a_record_stays_with_the_last_of_its_images(host: Host) -> None:
     one, other = hold_all(host, make_due(host, "a"), make_due(host, "b", name=OTHER))
     release(host.filesystem, host.data_fd, [one])
-    drop_records(host.filesystem, host.data_fd, {TOKEN})
+    drop_records(host.filesystem, host.data_fd, {BATCH})
     assert held_now(host) == (other,)
 
 
@@ -364,15 +367,15 @@ def test_a_fresh_pull_of_what_is_released_stays(host: Host) -> None:
 
 def test_what_cannot_be_erased_is_told_and_does_not_keep_the_others(memory: Host) -> None:
     images = hold_all(memory, make_due(memory, "a"), make_due(memory, "b", name=OTHER))
-    memory.memory.deny(f"{DATA}/{FOLDER}/{TOKEN}.0/rootfs.ext4", errno.EIO, call="unlink")
+    memory.memory.deny(f"{DATA}/{FOLDER}/{BATCH}.0/rootfs.ext4", errno.EIO, call="unlink")
     freed = release(memory.filesystem, memory.data_fd, images)
     assert (freed.disk_bytes, freed.done) == ((0, 4096), (False, True))
-    assert [(place.name, error) for place, error in freed.errors] == [(f"{TOKEN}.0", "Input/output error")]
+    assert [(place.name, error) for place, error in freed.errors] == [(f"{BATCH}.0", "Input/output error")]
 
 
 def test_a_release_that_was_cut_off_is_finished_and_not_restored(host: Host) -> None:
     held = hold_one(host)
-    host.remove(f"{FOLDER}/{TOKEN}.0/{METADATA}")
+    host.remove(f"{FOLDER}/{BATCH}.0/{METADATA}")
     with pytest.raises(LookupError):
         bring_back(host, held)
     assert not has_image(host.place, held.key)
@@ -385,7 +388,7 @@ def test_told_to_stop_it_leaves_the_rest_for_the_next_start(host: Host) -> None:
     answers = iter([False, True])
     freed = release(host.filesystem, host.data_fd, [held], stopping=answers.__next__)
     assert (freed.done, freed.errors) == ((False,), ())
-    assert host.names(f"{FOLDER}/{TOKEN}.0") == ["rootfs.ext4"]
+    assert host.names(f"{FOLDER}/{BATCH}.0") == ["rootfs.ext4"]
     assert recover(host).freed_bytes == 4096
 
 
@@ -458,13 +461,13 @@ def test_what_is_pulled_again_while_it_is_restored_is_not_replaced(
     assert [memory.exists(f"{IMAGES}/{ALPINE}/{tag}") for tag in TAGS] == [True, True]
     assert state_of(memory.place, held.key) is None
     assert held_now(memory) == (held,)
-    assert not [name for name in memory.names(IMAGES) if f"{TOKEN}.0/metadata" in name]
+    assert not [name for name in memory.names(IMAGES) if f"{BATCH}.0/metadata" in name]
 
 
 def test_another_folder_in_its_place_is_not_restored(host: Host) -> None:
     held = hold_one(host)
-    metadata = json.loads(host.read(f"{FOLDER}/{TOKEN}.0/{METADATA}"))
-    host.write(f"{FOLDER}/{TOKEN}.0/{METADATA}", json.dumps({**metadata, "digest": digest("b")}).encode())
+    metadata = json.loads(host.read(f"{FOLDER}/{BATCH}.0/{METADATA}"))
+    host.write(f"{FOLDER}/{BATCH}.0/{METADATA}", json.dumps({**metadata, "digest": digest("b")}).encode())
     with pytest.raises(LookupError):
         bring_back(host, held)
     assert not has_image(host.place, held.key)
@@ -473,9 +476,9 @@ def test_another_folder_in_its_place_is_not_restored(host: Host) -> None:
 def test_a_link_in_its_place_is_not_followed(host: Host) -> None:
     held = hold_one(host)
     host.filesystem.rename(
-        f"{FOLDER}/{TOKEN}.0", "elsewhere", src_dir_fd=host.data_fd, dst_dir_fd=host.data_fd
+        f"{FOLDER}/{BATCH}.0", "elsewhere", src_dir_fd=host.data_fd, dst_dir_fd=host.data_fd
     )
-    host.link(f"{FOLDER}/{TOKEN}.0", "../../../elsewhere")
+    host.link(f"{FOLDER}/{BATCH}.0", "../../../elsewhere")
     with pytest.raises(LookupError):
         bring_back(host, held)
     assert release(host.filesystem, host.data_fd, [held]).done == (True,)
@@ -558,11 +561,11 @@ def quarantine_all(filesystem: MemoryFilesystem) -> None:
     """Do what the deleter does with a batch where quarantine is on."""
     fd = data_fd_of(filesystem)
     try:
-        outcomes = retire(filesystem, fd, DUE, LOOK, token=TOKEN).outcomes
+        outcomes = retire(filesystem, fd, DUE, LOOK, batch_name=BATCH).outcomes
         retired = [one for one in outcomes if isinstance(one, Retired) and not one.faults]
-        hold(filesystem, fd, TOKEN, retired, RETIRED_NS)
+        hold(filesystem, fd, BATCH, retired, RETIRED_NS)
         if len(retired) == len(outcomes) and not any(isinstance(one, Failed) for one in outcomes):
-            drop_intents(filesystem, fd, TOKEN)
+            drop_intents(filesystem, fd, BATCH)
     finally:
         let_go(filesystem, fd)
 
@@ -581,7 +584,7 @@ def release_all(filesystem: MemoryFilesystem) -> object:
     try:
         images = load_held(filesystem, fd).held
         freed = release(filesystem, fd, images)
-        drop_records(filesystem, fd, {held.token for held in images})
+        drop_records(filesystem, fd, {held.batch_name for held in images})
     finally:
         let_go(filesystem, fd)
     return freed
@@ -617,7 +620,7 @@ def complaints(filesystem: MemoryFilesystem, before: Tree) -> Iterator[str]:
     after = filesystem.tree(f"{DATA}/{IMAGES}")
     trash = f"{DATA}/{FOLDER}"
     in_trash = filesystem.tree(trash) if filesystem.exists(trash) else {}
-    expected = {f"{trash}/{TOKEN}.held"} if held else set()
+    expected = {f"{trash}/{BATCH}.held"} if held else set()
     for number, candidate in enumerate(DUE):
         letters = candidate.digest[-1]
         own = f"{DATA}/{IMAGES}/{candidate.repository}/{letters * 64}"
@@ -629,8 +632,8 @@ def complaints(filesystem: MemoryFilesystem, before: Tree) -> Iterator[str]:
         state = f"{DATA}/{RETENTION}/{candidate.repository}/{letters * 64}.json"
         if not here and (filesystem.exists(state) or any(link in after for link in links)):
             yield f"a tag or the timer of {candidate.key} is left"
-        place = f"{trash}/{TOKEN}.{number}"
-        beside = below(after, f"{DATA}/{IMAGES}/{candidate.repository}/.hmret-{TOKEN}.{number}")
+        place = f"{trash}/{BATCH}.{number}"
+        beside = below(after, f"{DATA}/{IMAGES}/{candidate.repository}/.hmret-{BATCH}.{number}")
         if f"/{METADATA}" in beside:
             yield f"the metadata of {candidate.key} is in sight"
         shown = {path.replace(HIDDEN_METADATA, METADATA): entry for path, entry in beside.items()}
@@ -809,14 +812,14 @@ def test_an_image_that_stays_hidden_in_its_place_keeps_its_record_and_is_shown_a
     """Whatever is done with what is held in between: it is in the cache, though nobody sees it."""
     memory.memory.mount(f"{DATA}/{IMAGES}")
     held = hold_one(memory)
-    fail_renames_to(memory, METADATA, f".hmret-{TOKEN}.0")
+    fail_renames_to(memory, METADATA, f".hmret-{BATCH}.0")
     with pytest.raises(OSError, match="Input/output error"):
         bring_back(memory, held)
     memory.memory.before = None
     folder = f"{IMAGES}/{ALPINE}/{'a' * 64}"
     assert memory.names(folder) == [HIDDEN_METADATA, "rootfs.ext4"]
     assert release(memory.filesystem, memory.data_fd, [held]).done == (True,)
-    drop_records(memory.filesystem, memory.data_fd, {TOKEN})
+    drop_records(memory.filesystem, memory.data_fd, {BATCH})
     assert memory.exists(RECORD)
     recovered = recover(memory)
     assert (recovered.held, recovered.errors) == ((), ())
@@ -829,24 +832,24 @@ def test_an_image_that_stays_hidden_in_its_place_keeps_its_record_and_is_shown_a
 
 def test_a_deletion_that_was_cut_off_is_held_with_the_tags_that_its_intent_names(host: Host) -> None:
     candidate = make_due(host)
-    retire(host.filesystem, host.data_fd, [candidate], LOOK, token=TOKEN)
+    retire(host.filesystem, host.data_fd, [candidate], LOOK, batch_name=BATCH)
     recovery, recovered = start_on(host, hold_at_ns=RETIRED_NS)
     (held,) = recovery.held
     assert (held.key, held.tags_of(ALPINE), held.retired_at_ns) == (candidate.key, TAGS, RETIRED_NS)
     assert (recovery.freed_bytes, recovered.held) == (0, (held,))
-    assert not host.exists(f"{FOLDER}/{TOKEN}.json")
+    assert not host.exists(f"{FOLDER}/{BATCH}.json")
 
 
 def test_a_deletion_that_was_cut_off_is_freed_where_quarantine_is_off(host: Host) -> None:
-    retire(host.filesystem, host.data_fd, [make_due(host)], LOOK, token=TOKEN)
+    retire(host.filesystem, host.data_fd, [make_due(host)], LOOK, batch_name=BATCH)
     recovery, recovered = start_on(host)
     assert (recovery.held, recovery.freed_bytes, recovered.held) == ((), 4096, ())
     assert host.names(FOLDER) == []
 
 
 def test_what_was_being_erased_is_not_held(host: Host) -> None:
-    retire(host.filesystem, host.data_fd, [make_due(host)], LOOK, token=TOKEN)
-    host.remove(f"{FOLDER}/{TOKEN}.0/{METADATA}")
+    retire(host.filesystem, host.data_fd, [make_due(host)], LOOK, batch_name=BATCH)
+    host.remove(f"{FOLDER}/{BATCH}.0/{METADATA}")
     recovery, _ = start_on(host, hold_at_ns=RETIRED_NS)
     assert (recovery.held, recovery.freed_bytes) == ((), 4096)
     assert host.names(FOLDER) == []
@@ -854,12 +857,12 @@ def test_what_was_being_erased_is_not_held(host: Host) -> None:
 
 def test_what_is_held_is_not_finished_again_though_its_intents_are_there(memory: Host) -> None:
     """Not even where somebody has its disk open through another link: it would come back by itself."""
-    outcomes = retire(memory.filesystem, memory.data_fd, [make_due(memory)], LOOK, token=TOKEN).outcomes
+    outcomes = retire(memory.filesystem, memory.data_fd, [make_due(memory)], LOOK, batch_name=BATCH).outcomes
     (outcome,) = outcomes
     assert isinstance(outcome, Retired)
-    (held,) = hold(memory.filesystem, memory.data_fd, TOKEN, [outcome], RETIRED_NS)
-    opener = memory.memory.hold_open(f"{DATA}/{FOLDER}/{TOKEN}.0/rootfs.ext4")
+    (held,) = hold(memory.filesystem, memory.data_fd, BATCH, [outcome], RETIRED_NS)
+    opener = memory.memory.hold_open(f"{DATA}/{FOLDER}/{BATCH}.0/rootfs.ext4")
     recovery, recovered = start_on(memory)
     opener.close()
     assert (recovery.restored, recovery.finished, recovered.held) == ((), (), (held,))
-    assert not memory.exists(f"{FOLDER}/{TOKEN}.json")
+    assert not memory.exists(f"{FOLDER}/{BATCH}.json")

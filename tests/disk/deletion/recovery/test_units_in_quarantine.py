@@ -22,10 +22,10 @@ from support.crashes import cut_at, cut_everywhere, failed_everywhere, started
 from support.memory_filesystem import MemoryFilesystem, Tree
 from support.shared_unit import (
     ALPINE,
+    BATCH,
     DISKS,
     IMAGES_TOP,
     OTHER,
-    TOKEN,
     TRASH_TOP,
     UNIT,
     images_in,
@@ -60,10 +60,10 @@ def before(request: pytest.FixtureRequest, cache: MemoryFilesystem) -> Tree:
 def quarantine(filesystem: MemoryFilesystem) -> None:
     fd = data_fd_of(filesystem)
     try:
-        outcomes = retire(filesystem, fd, [UNIT], LOOK, token=TOKEN).outcomes
+        outcomes = retire(filesystem, fd, [UNIT], LOOK, batch_name=BATCH).outcomes
         retired = [one for one in outcomes if isinstance(one, Retired)]
-        hold(filesystem, fd, TOKEN, retired, RETIRED_NS)
-        drop_intents(filesystem, fd, TOKEN, [ALPINE, OTHER])
+        hold(filesystem, fd, BATCH, retired, RETIRED_NS)
+        drop_intents(filesystem, fd, BATCH, [ALPINE, OTHER])
     finally:
         let_go(filesystem, fd)
 
@@ -82,7 +82,7 @@ def release_all(filesystem: MemoryFilesystem) -> None:
     try:
         images = load_held(filesystem, fd).held
         release(filesystem, fd, images)
-        drop_records(filesystem, fd, {held.token for held in images})
+        drop_records(filesystem, fd, {held.batch_name for held in images})
     finally:
         let_go(filesystem, fd)
 
@@ -192,10 +192,10 @@ def test_a_fault_of_a_restore_at_any_call_leaves_it_here_or_held(
 
 def make_merged(filesystem: MemoryFilesystem) -> str:
     """Make the image in quarantine one whose data lies in a layer; returns where that belongs."""
-    top = TRASH_TOP if filesystem.exists(f"{TRASH_TOP}/{TOKEN}.0.1") else IMAGES_TOP
-    if filesystem.exists(f"{IMAGES_TOP}/content/.hmret-{TOKEN}.0.1"):
+    top = TRASH_TOP if filesystem.exists(f"{TRASH_TOP}/{BATCH}.0.1") else IMAGES_TOP
+    if filesystem.exists(f"{IMAGES_TOP}/content/.hmret-{BATCH}.0.1"):
         top = f"{IMAGES_TOP}/content"
-    name = f"{TOKEN}.0.1" if top == TRASH_TOP else f".hmret-{TOKEN}.0.1"
+    name = f"{BATCH}.0.1" if top == TRASH_TOP else f".hmret-{BATCH}.0.1"
     manifest = {"rootfs_type": "fsmerge", "layers": [{"digest": digest("d")}]}
     filesystem.write_file(f"{top}/{name}/manifest.json", json.dumps(manifest).encode())
     return f"{IMAGES_TOP}/layers/{'d' * 64}"

@@ -57,7 +57,7 @@ def put(host: Host, repository: str, tag: str, letters: str = "a", layout: Layou
 
 
 def intent_of(*links: Link) -> Intent:
-    return intent(ALPINE, A, 0, "token.0", *links, copies=(Copy("", 0, "token.0"),), is_content=True)
+    return intent(ALPINE, A, 0, "batch.0", *links, copies=(Copy("", 0, "batch.0"),), is_content=True)
 
 
 def nowhere(_repository: str) -> bool:

@@ -10,7 +10,7 @@ from support.builders import DATA, START_NS, digest
 from support.deletions import intent
 from support.memory_filesystem import MemoryFilesystem
 
-TOKEN = "0123456789abcdef"
+BATCH = "0123456789abcdef"
 FILED = f"{DATA}/{OWN}/{DELETED}"
 HOUR_NS = 3600 * SECOND
 
@@ -24,12 +24,12 @@ class Disk:
         self.filesystem.make_folder(DATA)
         self.data_fd = self.filesystem.open(DATA, 0)
 
-    def delete(self, letter: str, token: str = TOKEN) -> None:
+    def delete(self, letter: str, batch_name: str = BATCH) -> None:
         """Carry out a deletion, as far as its intents go."""
-        going = intent("docker.io/library/alpine", digest(letter), 0, f"{token}.0")
-        write_intents(self.filesystem, self.data_fd, token, [going])
+        going = intent("docker.io/library/alpine", digest(letter), 0, f"{batch_name}.0")
+        write_intents(self.filesystem, self.data_fd, batch_name, [going])
         self.now_ns += SECOND
-        drop_intents(self.filesystem, self.data_fd, token)
+        drop_intents(self.filesystem, self.data_fd, batch_name)
 
     def lately(self, *letters: str, since_ns: int = 0) -> dict[str, int]:
         return deleted_lately(self.filesystem, self.data_fd, map(digest, letters), since_ns)
@@ -42,7 +42,7 @@ def disk() -> Disk:
 
 def test_an_image_is_known_by_the_moment_before_its_deletion(disk: Disk) -> None:
     disk.delete("a")
-    assert read_intents(disk.filesystem, disk.data_fd, TOKEN) == []
+    assert read_intents(disk.filesystem, disk.data_fd, BATCH) == []
     assert disk.lately("a", "b") == {digest("a"): START_NS}
 
 
@@ -84,6 +84,6 @@ def test_old_ones_are_forgotten_and_so_are_all_but_a_thousand(disk: Disk) -> Non
 def test_without_room_for_the_record_the_intents_are_dropped(disk: Disk) -> None:
     disk.filesystem.write_file(FILED, b"a file where the folder should be")
     disk.delete("a")
-    assert read_intents(disk.filesystem, disk.data_fd, TOKEN) == []
+    assert read_intents(disk.filesystem, disk.data_fd, BATCH) == []
     assert [path for path in disk.filesystem.tree(DATA) if f"{OWN}/{TRASH}/" in path] == []
     assert disk.lately("a") == {}

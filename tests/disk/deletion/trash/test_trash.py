@@ -11,7 +11,7 @@ from hmret.disk.deletion.trash.erasing import erase
 from hmret.disk.deletion.trash.intent_files import (
     drop_intents,
     list_trash,
-    new_token,
+    new_batch_name,
     open_trash,
     read_intents,
     write_intents,
@@ -23,14 +23,14 @@ from support.builders import DATA, digest, free
 from support.deletions import intent
 
 ALPINE = "docker.io/library/alpine"
-TOKEN = "0123456789abcdef"
+BATCH = "0123456789abcdef"
 FOLDER = f"{OWN}/{TRASH}"
 LINK = Link(Layout.LEGACY, ALPINE, "latest", "a" * 64, 0)
-INTENT = intent(ALPINE, digest("a"), 5, f"{TOKEN}.0", LINK)
+INTENT = intent(ALPINE, digest("a"), 5, f"{BATCH}.0", LINK)
 
 
 def read(host: Host) -> list[Intent]:
-    return read_intents(host.filesystem, host.data_fd, TOKEN)
+    return read_intents(host.filesystem, host.data_fd, BATCH)
 
 
 def erase_in_trash(host: Host, name: str) -> int | None:
@@ -41,18 +41,18 @@ def erase_in_trash(host: Host, name: str) -> int | None:
 
 
 def test_intents_are_read_again_until_they_are_dropped(host: Host) -> None:
-    write_intents(host.filesystem, host.data_fd, TOKEN, [INTENT])
+    write_intents(host.filesystem, host.data_fd, BATCH, [INTENT])
     assert read(host) == [INTENT]
-    assert list_trash(host.filesystem, host.data_fd) == ([TOKEN], [])
-    drop_intents(host.filesystem, host.data_fd, TOKEN)
+    assert list_trash(host.filesystem, host.data_fd) == ([BATCH], [])
+    drop_intents(host.filesystem, host.data_fd, BATCH)
     assert read(host) == []
     assert list_trash(host.filesystem, host.data_fd) == ([], [])
 
 
 def test_dropping_what_is_not_there_does_nothing(host: Host) -> None:
-    drop_intents(host.filesystem, host.data_fd, TOKEN)
+    drop_intents(host.filesystem, host.data_fd, BATCH)
     host.folder(FOLDER)
-    drop_intents(host.filesystem, host.data_fd, TOKEN)
+    drop_intents(host.filesystem, host.data_fd, BATCH)
 
 
 def test_the_trash_is_its_owners_alone(host: Host) -> None:
@@ -62,15 +62,18 @@ def test_the_trash_is_its_owners_alone(host: Host) -> None:
 
 def test_the_trash_is_listed_as_intents_and_all_else(host: Host) -> None:
     assert list_trash(host.filesystem, host.data_fd) == ([], [])
-    host.folder(f"{FOLDER}/{TOKEN}.0")
-    host.write(f"{FOLDER}/{TOKEN}.json.tmp")
-    host.write(f"{FOLDER}/{TOKEN}.json")
-    assert list_trash(host.filesystem, host.data_fd) == ([TOKEN], [f"{TOKEN}.0", f"{TOKEN}.json.tmp"])
+    host.folder(f"{FOLDER}/{BATCH}.0")
+    host.write(f"{FOLDER}/{BATCH}.json.tmp")
+    host.write(f"{FOLDER}/{BATCH}.json")
+    assert list_trash(host.filesystem, host.data_fd) == (
+        [BATCH],
+        [f"{BATCH}.0", f"{BATCH}.json.tmp"],
+    )
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[5]", b"[{}]", b"\xff", b"[" * 100_000])
 def test_intents_that_do_not_parse_are_none(host: Host, content: bytes) -> None:
-    host.write(f"{FOLDER}/{TOKEN}.json", content)
+    host.write(f"{FOLDER}/{BATCH}.json", content)
     assert read(host) == []
 
 
@@ -78,8 +81,8 @@ def test_intents_that_do_not_parse_are_none(host: Host, content: bytes) -> None:
     "wrong",
     [
         {"name": ".."},
-        {"name": f"{TOKEN}.0/../../.."},
-        {"name": f"{TOKEN}."},
+        {"name": f"{BATCH}.0/../../.."},
+        {"name": f"{BATCH}."},
         {"name": "fedcba9876543210.0"},
         {"repository": "../.."},
         {"repository": "docker.io/../.."},
@@ -99,9 +102,9 @@ def test_an_intent_that_could_not_be_ours_is_not_trusted(host: Host, wrong: dict
         "digest": digest("a"),
         "tags": ["latest"],
         "unused_since_ns": 5,
-        "name": f"{TOKEN}.0",
+        "name": f"{BATCH}.0",
     }
-    host.write(f"{FOLDER}/{TOKEN}.json", json.dumps([{**right, **wrong}, right]).encode())
+    host.write(f"{FOLDER}/{BATCH}.json", json.dumps([{**right, **wrong}, right]).encode())
     assert read(host) == [INTENT]
 
 
@@ -110,11 +113,11 @@ UNIT = {
     "digest": digest("a"),
     "tags": ["latest"],
     "unused_since_ns": 5,
-    "name": f"{TOKEN}.0",
+    "name": f"{BATCH}.0",
     "others": [{"repository": "quay.io/o/x", "unused_since_ns": 7}],
     "copies": [
-        {"repository": ALPINE, "inode": 3, "name": f"{TOKEN}.0.0"},
-        {"repository": "", "inode": 4, "name": f"{TOKEN}.0.1"},
+        {"repository": ALPINE, "inode": 3, "name": f"{BATCH}.0.0"},
+        {"repository": "", "inode": 4, "name": f"{BATCH}.0.1"},
     ],
     "links": [
         {"layout": "content", "repository": ALPINE, "tag": "latest", "target": "a" * 64, "inode": 9},
@@ -125,7 +128,7 @@ UNIT = {
 
 
 def test_an_intent_of_shared_content_is_read_with_all_that_goes_with_it(host: Host) -> None:
-    host.write(f"{FOLDER}/{TOKEN}.json", json.dumps([UNIT]).encode())
+    host.write(f"{FOLDER}/{BATCH}.json", json.dumps([UNIT]).encode())
     (found,) = read(host)
     assert found.keys == ((ALPINE, digest("a")), ("quay.io/o/x", digest("a")))
     assert found.is_content
@@ -140,41 +143,41 @@ def test_an_intent_of_shared_content_is_read_with_all_that_goes_with_it(host: Ho
     [
         {"others": [{"repository": "../..", "unused_since_ns": 7}]},
         {"copies": [{"repository": "", "inode": 4, "name": ".."}]},
-        {"copies": [{"repository": "", "inode": 4, "name": f"{TOKEN}.1"}]},
-        {"copies": [{"repository": "", "inode": 4, "name": f"{TOKEN}.0.0/../.."}]},
-        {"copies": [{"repository": "../..", "inode": 4, "name": f"{TOKEN}.0.0"}]},
+        {"copies": [{"repository": "", "inode": 4, "name": f"{BATCH}.1"}]},
+        {"copies": [{"repository": "", "inode": 4, "name": f"{BATCH}.0.0/../.."}]},
+        {"copies": [{"repository": "../..", "inode": 4, "name": f"{BATCH}.0.0"}]},
         {"copies": [*reversed(UNIT["copies"])]},  # type: ignore[call-overload]  # it is a list
         {"links": [{"layout": "content", "repository": "..", "tag": "a", "target": "", "inode": 9}]},
         {"links": [{"layout": "content", "repository": ALPINE, "tag": "../a", "target": "", "inode": 9}]},
         {"links": [{"layout": "other", "repository": ALPINE, "tag": "a", "target": "", "inode": 9}]},
         {"staying": [{"repository": "", "inode": 5, "name": ""}]},
-        {"staying": [{"repository": ALPINE, "inode": 5, "name": f"{TOKEN}.0"}]},
+        {"staying": [{"repository": ALPINE, "inode": 5, "name": f"{BATCH}.0"}]},
     ],
 )
 def test_an_intent_of_shared_content_that_could_not_be_ours_is_not_trusted(
     host: Host, wrong: dict[str, object]
 ) -> None:
-    host.write(f"{FOLDER}/{TOKEN}.json", json.dumps([{**UNIT, **wrong}]).encode())
+    host.write(f"{FOLDER}/{BATCH}.json", json.dumps([{**UNIT, **wrong}]).encode())
     assert read(host) == []
 
 
 def test_an_intent_is_written_as_every_release_since_shared_content_wrote_it(host: Host) -> None:
     link = {**UNIT["links"][0], "target": f"../../../../{CONTENT}/{'a' * 64}"}  # type: ignore[index]  # it is a list
     written = json.dumps([{**UNIT, "links": [link]}], separators=(",", ":")).encode()
-    host.write(f"{FOLDER}/{TOKEN}.json", written)
-    write_intents(host.filesystem, host.data_fd, TOKEN, read(host))
-    assert host.read(f"{FOLDER}/{TOKEN}.json") == written
+    host.write(f"{FOLDER}/{BATCH}.json", written)
+    write_intents(host.filesystem, host.data_fd, BATCH, read(host))
+    assert host.read(f"{FOLDER}/{BATCH}.json") == written
 
 
 def test_an_intent_of_an_image_that_stays_names_no_folders(host: Host) -> None:
-    write_intents(host.filesystem, host.data_fd, TOKEN, [INTENT])
-    (written,) = json.loads(host.read(f"{FOLDER}/{TOKEN}.json"))
+    write_intents(host.filesystem, host.data_fd, BATCH, [INTENT])
+    (written,) = json.loads(host.read(f"{FOLDER}/{BATCH}.json"))
     assert written == {
         "repository": ALPINE,
         "digest": digest("a"),
         "tags": ["latest"],
         "unused_since_ns": 5,
-        "name": f"{TOKEN}.0",
+        "name": f"{BATCH}.0",
         "others": [],
         "copies": [],
         "links": [],
@@ -184,21 +187,21 @@ def test_an_intent_of_an_image_that_stays_names_no_folders(host: Host) -> None:
 
 
 def test_intents_that_the_disk_does_not_give_are_told(memory: Host) -> None:
-    write_intents(memory.filesystem, memory.data_fd, TOKEN, [INTENT])
-    memory.memory.deny(f"{DATA}/{FOLDER}/{TOKEN}.json", errno.EIO)
+    write_intents(memory.filesystem, memory.data_fd, BATCH, [INTENT])
+    memory.memory.deny(f"{DATA}/{FOLDER}/{BATCH}.json", errno.EIO)
     with pytest.raises(OSError, match="Input/output error"):
         read(memory)
 
 
 def test_an_image_stands_in_the_trash_or_beside_itself() -> None:
     assert entries_of(INTENT) == (
-        TrashEntry(INTENT, FOLDER, f"{TOKEN}.0"),
-        TrashEntry(INTENT, f"images/{ALPINE}", f".hmret-{TOKEN}.0"),
+        TrashEntry(INTENT, FOLDER, f"{BATCH}.0"),
+        TrashEntry(INTENT, f"images/{ALPINE}", f".hmret-{BATCH}.0"),
     )
 
 
 def test_no_two_tokens_are_alike() -> None:
-    assert len({new_token() for _ in range(100)}) == 100
+    assert len({new_batch_name() for _ in range(100)}) == 100
 
 
 # Freeing.

@@ -47,7 +47,7 @@ class QuarantineContents:
 def hold(
     filesystem: Filesystem,
     data_fd: int,
-    token: str,
+    batch_name: str,
     retired: Sequence[Retired],
     retired_at_ns: int,
 ) -> list[HeldImage]:
@@ -59,12 +59,12 @@ def hold(
     """
     earlier: list[HeldImage] = []
     with suppress(FileNotFoundError):
-        earlier = read_record(filesystem, data_fd, token)
+        earlier = read_record(filesystem, data_fd, batch_name)
     disk_bytes = _blocks_of(filesystem, data_fd, [image.intent for image in retired])
     fresh = [_held(image, size, retired_at_ns) for image, size in zip(retired, disk_bytes, strict=True)]
     names = {held.name for held in fresh}
     write_record(
-        filesystem, data_fd, token, [*(image for image in earlier if image.name not in names), *fresh]
+        filesystem, data_fd, batch_name, [*(image for image in earlier if image.name not in names), *fresh]
     )
     return fresh
 
@@ -95,7 +95,7 @@ def load_held(filesystem: Filesystem, data_fd: int) -> QuarantineContents:
     records = read_records(filesystem, data_fd)
     errors = list(records.errors)
     found: dict[str, list[HeldImage]] = {"held": [], "going": [], "gone": [], "back": []}
-    for record in records.by_token.values():
+    for record in records.by_batch.values():
         for held in (record or {}).values():
             try:
                 found[_state_of(filesystem, data_fd, held)].append(held)

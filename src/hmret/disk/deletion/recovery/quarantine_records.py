@@ -43,7 +43,7 @@ __all__ = [
 
 _TRASH = f"{OWN}/{TRASH}"
 RECORD = ".held"
-"""The suffix of a record's name, which follows the token of the batch."""
+"""The suffix of a record's name, which follows the name of the batch."""
 
 _LATEST_NS = (1 << 63) - 1
 
@@ -63,25 +63,29 @@ class HeldImage(Intent, frozen=True, gc=False, kw_only=True):
 class QuarantineRecords:
     """The contents of all records."""
 
-    by_token: dict[str, dict[str, HeldImage] | None]
-    """By token, then by folder name; None: the record cannot be read, or is not believed."""
+    by_batch: dict[str, dict[str, HeldImage] | None]
+    """By batch, then by folder name; None: the record cannot be read, or is not believed."""
     errors: tuple[tuple[str, str], ...]
     """The paths of such records, and why."""
 
-    def names_of(self, token: str) -> AbstractSet[str]:
+    def names_of(self, batch_name: str) -> AbstractSet[str]:
         """List the names that a batch's record holds; empty where there is none or it is not believed."""
-        return (self.by_token.get(token) or {}).keys()
+        return (self.by_batch.get(batch_name) or {}).keys()
 
-    def is_doubtful(self, token: str) -> bool:
+    def is_doubtful(self, batch_name: str) -> bool:
         """Return whether a batch has a record that is not believed."""
-        return token in self.by_token and self.by_token[token] is None
+        return batch_name in self.by_batch and self.by_batch[batch_name] is None
 
     def covers(self, name: str) -> bool:
         """Return whether a name in the trash is held, or may be."""
-        token = name.partition(".")[0]
-        if token not in self.by_token:
+        batch_name = name.partition(".")[0]
+        if batch_name not in self.by_batch:
             return False
-        return self.is_doubtful(token) or name == token + RECORD or intent_name(name) in self.names_of(token)
+        return (
+            self.is_doubtful(batch_name)
+            or name == batch_name + RECORD
+            or intent_name(name) in self.names_of(batch_name)
+        )
 
 
 def read_records(filesystem: Filesystem, data_fd: int) -> QuarantineRecords:
@@ -90,36 +94,36 @@ def read_records(filesystem: Filesystem, data_fd: int) -> QuarantineRecords:
     Raises:
         OSError: the trash cannot be listed.
     """
-    by_token: dict[str, dict[str, HeldImage] | None] = {}
+    by_batch: dict[str, dict[str, HeldImage] | None] = {}
     errors: list[tuple[str, str]] = []
     for name in list_trash(filesystem, data_fd)[1]:
         if name.endswith(RECORD):
-            token = name.removesuffix(RECORD)
+            batch_name = name.removesuffix(RECORD)
             try:
-                record = read_record(filesystem, data_fd, token)
-                by_token[token] = {held.name: held for held in record}
+                record = read_record(filesystem, data_fd, batch_name)
+                by_batch[batch_name] = {held.name: held for held in record}
             except FileNotFoundError:
                 continue
             except OSError as error:
-                by_token[token] = None
+                by_batch[batch_name] = None
                 errors.append((f"{_TRASH}/{name}", error.strerror or str(error)))
-    return QuarantineRecords(by_token, tuple(errors))
+    return QuarantineRecords(by_batch, tuple(errors))
 
 
 def change_record(
-    filesystem: Filesystem, data_fd: int, token: str, change: Callable[[HeldImage], HeldImage]
+    filesystem: Filesystem, data_fd: int, batch_name: str, change: Callable[[HeldImage], HeldImage]
 ) -> list[HeldImage]:
     """Rewrite the record of a batch, durably, with each of its images changed; returns the new contents.
 
     Raises:
         OSError: it could not be read or written; then it is unchanged.
     """
-    record = [change(held) for held in read_record(filesystem, data_fd, token)]
-    write_record(filesystem, data_fd, token, record)
+    record = [change(held) for held in read_record(filesystem, data_fd, batch_name)]
+    write_record(filesystem, data_fd, batch_name, record)
     return record
 
 
-def write_record(filesystem: Filesystem, data_fd: int, token: str, record: Sequence[HeldImage]) -> None:
+def write_record(filesystem: Filesystem, data_fd: int, batch_name: str, record: Sequence[HeldImage]) -> None:
     """Write the record of a batch, durably.
 
     Raises:
@@ -129,17 +133,17 @@ def write_record(filesystem: Filesystem, data_fd: int, token: str, record: Seque
     with opened(filesystem, open_trash(filesystem, data_fd)) as fd:
         # guard(held-record-is-durable): After a power loss only this record keeps an image in quarantine from
         # being erased, so it is on the disk before the intents go.
-        write_file(filesystem, token + RECORD, content, fd, durable=True)
+        write_file(filesystem, batch_name + RECORD, content, fd, durable=True)
 
 
-def read_record(filesystem: Filesystem, data_fd: int, token: str) -> list[HeldImage]:
+def read_record(filesystem: Filesystem, data_fd: int, batch_name: str) -> list[HeldImage]:
     """Read the record of a batch.
 
     Raises:
         FileNotFoundError: there is none.
         OSError: it cannot be read, or holds something that hmret could not have written.
     """
-    content = read_file(filesystem, f"{_TRASH}/{token}{RECORD}", data_fd)
+    content = read_file(filesystem, f"{_TRASH}/{batch_name}{RECORD}", data_fd)
     try:
         written = msgspec.json.decode(content, type=list[Recorded])
     except (msgspec.MsgspecError, ValueError, RecursionError):
@@ -147,14 +151,14 @@ def read_record(filesystem: Filesystem, data_fd: int, token: str) -> list[HeldIm
     names = {record.name for record in written}
     # guard(doubtful-record-is-refused): A damaged record may name anything; what it covers is neither
     # restored nor erased.
-    if not names or len(names) != len(written) or not all(_could_be_ours(one, token) for one in written):
+    if not names or len(names) != len(written) or not all(_could_be_ours(one, batch_name) for one in written):
         raise OSError("does not name what can be in quarantine")
     return [_held_of(record) for record in written]
 
 
-def _could_be_ours(record: Recorded, token: str) -> bool:
+def _could_be_ours(record: Recorded, batch_name: str) -> bool:
     return (
-        is_ours(record, token)
+        is_ours(record, batch_name)
         and abs(record.unused_since_ns) <= _LATEST_NS
         and record.disk_bytes is not msgspec.UNSET
         and 0 <= record.disk_bytes <= _LATEST_NS
@@ -171,14 +175,14 @@ def _held_of(record: Recorded) -> HeldImage:
     )
 
 
-def drop_records(filesystem: Filesystem, data_fd: int, tokens: Collection[str]) -> None:
+def drop_records(filesystem: Filesystem, data_fd: int, batch_names: Collection[str]) -> None:
     """Drop the records of which nothing is left; one that cannot be removed is found at the next start."""
-    for token in tokens:
+    for batch_name in batch_names:
         with suppress(OSError):
-            record = read_record(filesystem, data_fd, token)
+            record = read_record(filesystem, data_fd, batch_name)
             if not any(_is_left(filesystem, data_fd, held) for held in record):
                 with opened(filesystem, open_data_folder(filesystem, data_fd, _TRASH)) as fd:
-                    filesystem.unlink(token + RECORD, dir_fd=fd)
+                    filesystem.unlink(batch_name + RECORD, dir_fd=fd)
 
 
 def _is_left(filesystem: Filesystem, data_fd: int, held: HeldImage) -> bool:

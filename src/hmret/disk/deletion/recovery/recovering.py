@@ -90,15 +90,15 @@ class Recovering:
 
     def recover(self) -> Recovery:
         """Finish or undo interrupted deletions; images in quarantine stay there."""
-        tokens, _ = self._list_trash()
+        batch_names, _ = self._list_trash()
         records = self._records()
         if records is not None:
-            for token in tokens:
+            for batch_name in batch_names:
                 try:
-                    self._recover_batch(token, records)
+                    self._recover_batch(batch_name, records)
                 except OSError as error:
                     self.has_unfinished = True
-                    self._errors.append((f"{_TRASH}/{token}.json", error.strerror or str(error)))
+                    self._errors.append((f"{_TRASH}/{batch_name}.json", error.strerror or str(error)))
             if self._back:
                 self._make_links_beside()
             ghosts = resolve_parked_ghosts(self.filesystem, self.data_fd)
@@ -114,14 +114,14 @@ class Recovering:
             tuple(self._held),
         )
 
-    def _recover_batch(self, token: str, records: QuarantineRecords) -> None:
+    def _recover_batch(self, batch_name: str, records: QuarantineRecords) -> None:
         """Finish or undo one file of intents, and drop it once all of it is done."""
-        if records.is_doubtful(token):
+        if records.is_doubtful(batch_name):
             # It is unknown which images of it are held, and which were still to be finished.
             return
         is_done = True
-        held_names = records.names_of(token)
-        intents = read_intents(self.filesystem, self.data_fd, token)
+        held_names = records.names_of(batch_name)
+        intents = read_intents(self.filesystem, self.data_fd, batch_name)
         retired: list[Retired] = []
         # guard(crash-is-cleaned-up): A deletion that a crash cut off is finished or undone at the next start,
         # so no image stays half gone.
@@ -140,10 +140,10 @@ class Recovering:
             # again is put back before its bytes are freed.
             retired = self._without_wanted(retired)
             self._finished += retired
-            rest = self._hold(token, retired)
+            rest = self._hold(batch_name, retired)
             # A crash may have left empty folders of images whose bytes have already been freed.
             names = {name for intent in intents for name in intent.repositories}
-            is_done = self._free(token, rest, names)
+            is_done = self._free(batch_name, rest, names)
         else:
             self._finished += retired
         if not is_done:
@@ -250,7 +250,7 @@ class Recovering:
                 self._note_restored(intent)
         return [image for image in retired if image.intent.name not in names]
 
-    def _hold(self, token: str, retired: list[Retired]) -> list[TrashEntry]:
+    def _hold(self, batch_name: str, retired: list[Retired]) -> list[TrashEntry]:
         """Put complete images into quarantine; returns the folders to be freed.
 
         Raises:
@@ -266,11 +266,11 @@ class Recovering:
             # Which of its tags went before the interruption is unknown; those that have moved on are no
             # longer free.
             chosen = [attrs.evolve(image, links=image.intent.links) for image in whole]
-            self._held += hold(self.filesystem, self.data_fd, token, chosen, self.hold_at_ns)
+            self._held += hold(self.filesystem, self.data_fd, batch_name, chosen, self.hold_at_ns)
         held = {image.intent.name for image in whole}
         return [place for place in places if place.intent.name not in held]
 
-    def _free(self, token: str, places: Iterable[TrashEntry], repositories: set[str]) -> bool:
+    def _free(self, batch_name: str, places: Iterable[TrashEntry], repositories: set[str]) -> bool:
         chosen = tuple(places)
         freed = free_entries(self.filesystem, self.data_fd, chosen, stopping=self.stopping, pause=self.pause)
         for place, disk_bytes in zip(chosen, freed.disk_bytes, strict=True):
@@ -282,19 +282,19 @@ class Recovering:
             return False
         # Those that stay on record are found done by the next recovery.
         with suppress(OSError):
-            drop_intents(self.filesystem, self.data_fd, token, repositories)
+            drop_intents(self.filesystem, self.data_fd, batch_name, repositories)
         return True
 
     def _erase_strays(self) -> None:
         """Erase whatever is in the trash without an intent on record and is not held."""
-        tokens, names = self._list_trash()
+        batch_names, names = self._list_trash()
         records = self._records()
         if records is None:
             return
         for name in names:
             # guard(held-folders-are-no-strays): An image in quarantine has no intent any more; its record
             # keeps it from being erased as a leftover.
-            is_ours = name.partition(".")[0] in tokens or records.covers(name)
+            is_ours = name.partition(".")[0] in batch_names or records.covers(name)
             if not is_ours and not is_ghost_aside(name):
                 try:
                     self._freed_bytes += (

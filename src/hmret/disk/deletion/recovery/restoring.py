@@ -106,7 +106,7 @@ def recover_quarantine(
     for repository in {held.repository for held in found.gone}:
         _remove_empty_folders(filesystem, data_fd, repository)
     done = (*found.gone, *found.back, *found.going)
-    drop_records(filesystem, data_fd, {held.token for held in done})
+    drop_records(filesystem, data_fd, {held.batch_name for held in done})
     errors += ((place.path, error) for place, error in freed.errors)
     return QuarantineContents(found.held, left, (), tuple(errors), sum(freed.disk_bytes))
 
@@ -199,7 +199,7 @@ class _Restoring:
             folders.filesystem.fsync(folders.get(self.place.copy.parent))
             folders.filesystem.fsync(folders.get(self.place.folder))
             _follow_back(folders, held)
-            drop_records(folders.filesystem, folders.data_fd, (held.token,))
+            drop_records(folders.filesystem, folders.data_fd, (held.batch_name,))
         return self._tags_now()
 
     def undo(self) -> None:

@@ -33,13 +33,13 @@ def reopen_undone(filesystem: Filesystem, data_fd: int) -> None:
     """
     with closing(OpenFolders(filesystem, data_fd)) as folders:
         undone = [
-            token
-            for token, intents in completed_intents(filesystem, data_fd)
+            batch_name
+            for batch_name, intents in completed_intents(filesystem, data_fd)
             if any(_has_returned(folders, intent) for intent in intents)
         ]
-    for token in undone:
+    for batch_name in undone:
         with suppress(OSError):
-            reopen_intents(filesystem, data_fd, token)
+            reopen_intents(filesystem, data_fd, batch_name)
 
 
 def clear_ghosts_with_tags(

@@ -34,7 +34,7 @@ __all__ = [
     "intent_of",
     "is_ours",
     "list_trash",
-    "new_token",
+    "new_batch_name",
     "open_trash",
     "read_intents",
     "record_of",
@@ -127,7 +127,7 @@ def open_trash(filesystem: Filesystem, data_fd: int) -> int:
     return make_data_folders(filesystem, data_fd, _TRASH, 0o700)
 
 
-def write_intents(filesystem: Filesystem, data_fd: int, token: str, intents: Iterable[Intent]) -> None:
+def write_intents(filesystem: Filesystem, data_fd: int, batch_name: str, intents: Iterable[Intent]) -> None:
     """Record durably what is about to be done; on a full disk, in the space reserved for that.
 
     Raises:
@@ -138,17 +138,17 @@ def write_intents(filesystem: Filesystem, data_fd: int, token: str, intents: Ite
         try:
             # guard(intent-survives-power-loss): The intents are on the disk before the first rename, so a
             # power loss leaves no deletion that is half done.
-            write_file(filesystem, token + _SUFFIX, content, fd, durable=True)
+            write_file(filesystem, batch_name + _SUFFIX, content, fd, durable=True)
         except OSError as error:
             if error.errno not in NO_SPACE:
                 raise
             # guard(intent-in-reserved-room): On a full disk the intent is written over reserved blocks;
             # without them nothing could be deleted when it matters.
-            if not write_into_reserve(filesystem, data_fd, fd, token + _SUFFIX, content):
+            if not write_into_reserve(filesystem, data_fd, fd, batch_name + _SUFFIX, content):
                 raise
 
 
-def read_intents(filesystem: Filesystem, data_fd: int, token: str) -> list[Intent]:
+def read_intents(filesystem: Filesystem, data_fd: int, batch_name: str) -> list[Intent]:
     """Read a file of intents; empty where it has gone or holds none.
 
     Its contents are not trusted: an intent that hmret could not have written is left out.
@@ -156,21 +156,21 @@ def read_intents(filesystem: Filesystem, data_fd: int, token: str) -> list[Inten
     Raises:
         OSError: it exists but cannot be read.
     """
-    path = f"{_TRASH}/{token}{_SUFFIX}"
+    path = f"{_TRASH}/{batch_name}{_SUFFIX}"
     try:
         records = msgspec.json.decode(read_file(filesystem, path, data_fd), type=list[Recorded])
     except (FileNotFoundError, msgspec.MsgspecError, ValueError, RecursionError):
         return []
     # guard(only-own-intents-count): A damaged or planted intent could name any path, so only one that we
     # could have written is carried out.
-    return [intent_of(record) for record in records if is_ours(record, token)]
+    return [intent_of(record) for record in records if is_ours(record, batch_name)]
 
 
-def is_ours(record: Recorded, token: str) -> bool:
-    """Return whether hmret could have written a record under a token: only then it is trusted."""
+def is_ours(record: Recorded, batch_name: str) -> bool:
+    """Return whether hmret could have written a record under the name of a batch: only then it is trusted."""
     head, _, number = record.name.partition(".")
     return (
-        head == token
+        head == batch_name
         and number.isdecimal()
         and is_repository(record.repository)
         and record.digest == digest_of(hex_of(record.digest))
@@ -199,7 +199,7 @@ def _is_own_link(link: Link) -> bool:
 
 
 def drop_intents(
-    filesystem: Filesystem, data_fd: int, token: str, repositories: Iterable[str] | None = None
+    filesystem: Filesystem, data_fd: int, batch_name: str, repositories: Iterable[str] | None = None
 ) -> None:
     """Drop a file of intents: all of it is done, except that some folders may have been left empty.
 
@@ -208,7 +208,7 @@ def drop_intents(
     if repositories is None:
         with suppress(OSError):
             repositories = set().union(
-                *(intent.repositories for intent in read_intents(filesystem, data_fd, token))
+                *(intent.repositories for intent in read_intents(filesystem, data_fd, batch_name))
             )
     with suppress(OSError), opened(filesystem, open_data_folder(filesystem, data_fd, IMAGES)) as fd:
         for repository in repositories or ():
@@ -217,8 +217,8 @@ def drop_intents(
         suppress(FileNotFoundError),
         opened(filesystem, open_data_folder(filesystem, data_fd, _TRASH)) as fd,
     ):
-        if not _file_away(filesystem, data_fd, fd, token + _SUFFIX):
-            filesystem.unlink(token + _SUFFIX, dir_fd=fd)
+        if not _file_away(filesystem, data_fd, fd, batch_name + _SUFFIX):
+            filesystem.unlink(batch_name + _SUFFIX, dir_fd=fd)
 
 
 def _file_away(filesystem: Filesystem, data_fd: int, trash_fd: int, name: str) -> bool:
@@ -240,17 +240,17 @@ def _file_away(filesystem: Filesystem, data_fd: int, trash_fd: int, name: str) -
 
 
 def list_trash(filesystem: Filesystem, data_fd: int) -> tuple[list[str], list[str]]:
-    """List the trash: the tokens of the files of intents, and the names of everything else."""
+    """List the trash: the names of the batches whose intents are there, and the names of everything else."""
     try:
         fd = open_data_folder(filesystem, data_fd, _TRASH)
     except FileNotFoundError:
         return [], []
     with opened(filesystem, fd), filesystem.scandir(fd) as entries:
         names = sorted(entry.name for entry in entries)
-    tokens = [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]
-    return tokens, [name for name in names if not name.endswith(_SUFFIX)]
+    batch_names = [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]
+    return batch_names, [name for name in names if not name.endswith(_SUFFIX)]
 
 
-def new_token() -> str:
+def new_batch_name() -> str:
     """Return a name that no earlier batch had."""
     return os.urandom(8).hex()

@@ -99,8 +99,8 @@ class Intent(Deletion, frozen=True, gc=False):
         return f"{self.copies[-1].parent}/{hex_of(self.digest)}"
 
     @property
-    def token(self) -> str:
-        """The token of its batch."""
+    def batch_name(self) -> str:
+        """The name of its batch."""
         return self.name.partition(".")[0]
 
     def tags_of(self, repository: str, links: Iterable[Link] | None = None) -> tuple[str, ...]:

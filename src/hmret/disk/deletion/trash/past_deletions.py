@@ -39,15 +39,15 @@ def deleted_lately(
 
 
 def completed_intents(filesystem: Filesystem, data_fd: int) -> Iterator[tuple[str, list[Intent]]]:
-    """Give the token and the intents of each recent batch; what cannot be read or is not hmret's is left out."""
-    for token, _, records in _completed(filesystem, data_fd):
-        yield token, [intent_of(record) for record in records if is_ours(record, token)]
+    """Give the name and the intents of each recent batch; what cannot be read or is not hmret's is left out."""
+    for batch_name, _, records in _completed(filesystem, data_fd):
+        yield batch_name, [intent_of(record) for record in records if is_ours(record, batch_name)]
 
 
 def _completed(
     filesystem: Filesystem, data_fd: int, since_ns: int = 0
 ) -> Iterator[tuple[str, int, list[Recorded]]]:
-    """Give the token of each batch since a moment, when its intents were written, and those that can be read."""
+    """Give the name of each batch since a moment, when its intents were written, and those that can be read."""
     with suppress(OSError), opened(filesystem, open_data_folder(filesystem, data_fd, _FOLDER)) as fd:
         for name, moment_ns in _filed(filesystem, fd):
             if moment_ns >= since_ns:
@@ -56,13 +56,13 @@ def _completed(
                     yield name.removesuffix(_SUFFIX), moment_ns, records
 
 
-def reopen_intents(filesystem: Filesystem, data_fd: int, token: str) -> None:
+def reopen_intents(filesystem: Filesystem, data_fd: int, batch_name: str) -> None:
     """Return a file of completed intents to the trash, so that the next recovery goes through them again.
 
     Raises:
         OSError: it could not be moved.
     """
-    name = token + _SUFFIX
+    name = batch_name + _SUFFIX
     with (
         opened(filesystem, open_data_folder(filesystem, data_fd, _FOLDER)) as fd,
         opened(filesystem, open_trash(filesystem, data_fd)) as trash_fd,
