@@ -89,4 +89,7 @@ def _list_all(
                 continue
         names = [name.removesuffix(STATE_SUFFIX) for name in (*links, *others) if name.endswith(STATE_SUFFIX)]
         # All at once, as nearly always they are.
-        yield path, (folders, names if are_digests(names) else [name for name in names if are_digests([name])])
+        yield (
+            path,
+            (folders, names if are_digests(names) else [name for name in names if are_digests([name])]),
+        )
