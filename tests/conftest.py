@@ -21,7 +21,7 @@ settings.register_profile(
     deadline=None,
     derandomize=True,
     database=None,
-    max_examples=1000 if IS_WHOLE else 100,
+    max_examples=1000 if IS_WHOLE else 50,
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("hmret")

@@ -22,8 +22,8 @@ from support.mixed_watch import Watch
 
 pytestmark = pytest.mark.anyio
 
-TREES, PER_GROUP = bound(60, 3000), 10
-HISTORIES, HISTORIES_PER_GROUP, STEPS = bound(12, 400), 4, 6
+TREES, PER_GROUP = bound(40, 3000), 10
+HISTORIES, HISTORIES_PER_GROUP, STEPS = bound(8, 400), 4, 6
 BACKENDS = ("asyncio", "trio")
 
 # What is compared.

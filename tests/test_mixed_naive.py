@@ -174,7 +174,7 @@ def test_the_random_trees_hold_all_that_can_be_said_of_a_row(tmp_path: pathlib.P
 
 
 def test_changes_leave_the_inside_of_ready_images_alone(tmp_path: pathlib.Path) -> None:
-    for seed in range(bound(15, 300)):
+    for seed in range(bound(8, 300)):
         build_mixed_tree(tmp_path / str(seed), seed, NOW)
         before = read_tree(tmp_path / str(seed), naive.nanoseconds_since_epoch(NOW))
         inside = {
@@ -237,7 +237,7 @@ def test_what_boots_before_a_sweep_boots_after_it_unless_it_was_deleted_itself(
     tmp_path: pathlib.Path,
 ) -> None:
     deleted = 0
-    for seed in range(bound(20, 400)):
+    for seed in range(bound(10, 400)):
         root = tmp_path / str(seed)
         build_mixed_tree(root, seed, NOW)
         outcome = decide(root, Settings(max_deletes=seed % 3), NOW)

@@ -21,7 +21,7 @@ from support.mixed_trees import build_mixed_tree
 
 pytestmark = pytest.mark.anyio
 
-TREES, PER_GROUP = bound(40, 1000), 10
+TREES, PER_GROUP = bound(20, 1000), 10
 BACKENDS = ("asyncio", "trio")
 Called = tuple[str, str]
 """A repository, and a tag or a digest."""

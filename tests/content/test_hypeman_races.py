@@ -45,7 +45,7 @@ def broken_in(scene: Scene, meetings: Iterable[Meeting]) -> dict[Meeting, list[s
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.name)
 def test_whenever_hypeman_comes_nothing_is_lost_and_nothing_is_left(scene: Scene) -> None:
     span = span_of(scene)
-    assert broken_in(scene, drawn(span, 6, random.Random(scene.name))) == {}
+    assert broken_in(scene, drawn(span, 4, random.Random(scene.name))) == {}
 
 
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.name)
@@ -53,7 +53,7 @@ def test_whenever_hmret_is_killed_its_next_start_puts_everything_right(scene: Sc
     span, rng = span_of(scene), random.Random(f"killed: {scene.name}")
     meetings = [
         attrs.evolve(meeting, end="killed", rest=rng.choice(("there", "before the start", "after the sweep")))
-        for meeting in drawn(span, 4, rng)
+        for meeting in drawn(span, 3, rng)
     ]
     assert broken_in(scene, meetings) == {}
 
@@ -73,5 +73,5 @@ def test_with_the_trash_on_another_file_system_hypeman_lists_nothing_that_is_no_
     scene: Scene, end: End
 ) -> None:
     span, rng = span_of(scene), random.Random(f"{end}, apart: {scene.name}")
-    meetings = [attrs.evolve(meeting, end=end, seed=rng.randrange(1000)) for meeting in drawn(span, 4, rng)]
+    meetings = [attrs.evolve(meeting, end=end, seed=rng.randrange(1000)) for meeting in drawn(span, 3, rng)]
     assert broken_in(scene, meetings) == {}

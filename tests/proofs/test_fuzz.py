@@ -55,10 +55,10 @@ OURS = (f"{DATA}/images/", f"{OWN}/", f"{RETENTION}/")
 """What hmret may change something in."""
 
 few = settings(
-    max_examples=bound(15, 150),
+    max_examples=bound(10, 150),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
-many = settings(few, max_examples=bound(40, 400))
+many = settings(few, max_examples=bound(20, 400))
 
 
 @attrs.define(eq=False)

@@ -242,7 +242,7 @@ def test_killed_at_any_moment_every_image_is_whole_or_gone_and_a_restart_finishe
         cache.check_recovered()
         return ended.signal != 0
 
-    assert yard.each(range(bound(6, 200)), check) > 0
+    assert yard.each(range(bound(4, 200)), check) > 0
 
 
 # With quarantine on.

@@ -414,7 +414,7 @@ def test_whatever_happens_nothing_needed_goes_and_what_is_due_does(
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=bound(40, 400),
+            max_examples=bound(20, 400),
             phases=PHASES,
             stateful_step_count=40,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

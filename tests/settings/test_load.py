@@ -17,7 +17,7 @@ from hmret.model.policy.window import DeletionWindow
 from hmret.settings.load import Settings, load_settings
 from hmret.settings.warnings import Setting, warnings_about
 from settings.loading import Load, changed, complaint
-from support.bounds import bound
+from support.bounds import bound, part
 from support.config_keys import KEYS
 
 pytestmark = pytest.mark.usefixtures("each_yaml_loader")
@@ -882,7 +882,7 @@ def assert_sound(outcome: Settings | str, prefix: str) -> None:
 
 def test_a_config_cut_off_anywhere_gives_settings_or_one_line(config_file: pathlib.Path) -> None:
     content = FULL.encode()
-    for length in range(len(content)):
+    for length in part(range(len(content)), 3):
         config_file.write_bytes(content[:length])
         assert_sound(attempt(config_file), str(config_file))
 

@@ -99,14 +99,14 @@ ERRORS = re.compile("a sweep failed though nothing did|the engine ended with")
 """Begin promises that are broken by any error."""
 
 BREAKAGES: tuple[Callable[[], AbstractContextManager[object]], ...] = (
-    nothing_is_looked_at_again,
-    no_lease_is_taken,
     nothing_suspends,
     a_volume_that_is_away_is_not_missed,
     a_folder_that_was_moved_aside_is_swept,
-    what_was_cut_off_is_left_alone,
 )
 RARE: tuple[Callable[[], AbstractContextManager[object]], ...] = (
+    nothing_is_looked_at_again,
+    no_lease_is_taken,
+    what_was_cut_off_is_left_alone,
     a_broken_lease_is_not_noticed,
     images_in_use_are_claimed,
     a_reload_waits_for_the_end_of_the_sweep,

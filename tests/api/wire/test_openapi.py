@@ -15,6 +15,7 @@ from starlette.routing import Route
 from api.serving import asking, served
 from hmret.api.openapi import openapi_document
 from hmret.engine.platform import Platform
+from support.bounds import bound
 from support.builders import make_config
 from support.memory_filesystem import MemoryFilesystem
 
@@ -60,7 +61,7 @@ def address(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 @schema.parametrize()
-@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=bound(6, 15), deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_every_answer_is_as_described(case: schemathesis.Case[Any], address: str) -> None:
     # A reference, a cursor and a time have grammars that no schema tells: what is none is refused with 422.
     case.call_and_validate(base_url=address, excluded_checks=[positive_data_acceptance])

@@ -44,13 +44,18 @@ def script_in(folder: Path, shell: str) -> Path:
     return folder / ("_cyclopts_hmret" if shell == "zsh" else f"hmret.{shell}")
 
 
+_scripts: dict[str, str] = {}
+"""What the command has printed for each shell."""
+
+
 @pytest.fixture
 def folder(tmp_path: Path, call: Call) -> Path:
     """A home with the scripts of all shells, and a data directory."""
     for shell in SHELLS:
-        code, script, complaints = call("completion", shell)
-        assert (code, complaints) == (0, "")
-        script_in(tmp_path, shell).write_text(script)
+        if shell not in _scripts:
+            code, _scripts[shell], complaints = call("completion", shell)
+            assert (code, complaints) == (0, "")
+        script_in(tmp_path, shell).write_text(_scripts[shell])
     (tmp_path / "data").mkdir()
     return tmp_path
 

@@ -46,6 +46,7 @@ from model.inventories import (
     make_policy,
     make_repository,
 )
+from support.bounds import bound
 from support.protecting import protect
 
 OTHER = "quay.io/other/thing"
@@ -532,7 +533,7 @@ def told(found: Plan) -> dict[str, object]:
     }
 
 
-@settings(every_plan, max_examples=150)
+@settings(every_plan, max_examples=bound(50, 150))
 @given(st.data(), inventories(), POLICIES)
 def test_a_plan_made_with_an_earlier_one_is_the_plan_made_without(
     data: st.DataObject, inventory: Inventory, policy: Policy

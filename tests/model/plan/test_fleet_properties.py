@@ -62,7 +62,7 @@ def unlimited(policy: Policy) -> Policy:
     return attrs.evolve(policy, max_deletes=0, max_bytes=0, disk=None)
 
 
-@settings(max_examples=bound(150, 500))
+@settings(max_examples=bound(75, 500))
 @given(inventories(), policies, views)
 def test_without_limits_whatever_a_fleet_says_only_what_would_go_anyway_goes(
     inventory: Inventory, policy: Policy, view: FleetView
@@ -73,7 +73,7 @@ def test_without_limits_whatever_a_fleet_says_only_what_would_go_anyway_goes(
     assert gone(together) <= gone(without_fleet(inventory, policy))
 
 
-@settings(max_examples=bound(150, 500))
+@settings(max_examples=bound(75, 500))
 @given(inventories(), policies, views)
 def test_with_limits_whatever_goes_has_expired_or_may_be_evicted_without_the_fleet(
     inventory: Inventory, policy: Policy, view: FleetView
@@ -121,7 +121,7 @@ def whole_units(inventory: Inventory) -> Mapping[str, int]:
     return units
 
 
-@settings(max_examples=bound(150, 500))
+@settings(max_examples=bound(75, 500))
 @given(inventories(), policies, views)
 def test_a_digest_leaves_this_host_only_if_the_fleet_does_not_keep_it(
     inventory: Inventory, policy: Policy, view: FleetView
@@ -139,7 +139,7 @@ def test_a_digest_leaves_this_host_only_if_the_fleet_does_not_keep_it(
     assert together.to_release == len(last)
 
 
-@settings(max_examples=bound(100, 300))
+@settings(max_examples=bound(50, 300))
 @given(inventories(), policies, views)
 def test_a_fleet_changes_no_timer_and_no_other_verdict(
     inventory: Inventory, policy: Policy, view: FleetView
@@ -160,7 +160,7 @@ def test_a_fleet_changes_no_timer_and_no_other_verdict(
         assert verdict.expires_at_ns == other.expires_at_ns
 
 
-@settings(max_examples=bound(100, 300))
+@settings(max_examples=bound(50, 300))
 @given(inventories(), policies, views)
 def test_the_numbers_of_a_plan_with_a_fleet_are_those_of_its_verdicts(
     inventory: Inventory, policy: Policy, view: FleetView

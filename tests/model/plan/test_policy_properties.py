@@ -140,7 +140,7 @@ def image_of(inventory: Inventory, key: tuple[str, str]) -> Image:
     return inventory.repositories[key[0]].images[key[1]]
 
 
-@settings(max_examples=bound(133, 400))
+@settings(max_examples=bound(66, 400))
 @given(inventories(), policies)
 def test_nothing_goes_that_is_in_use_or_that_the_operator_keeps(inventory: Inventory, policy: Policy) -> None:
     found = plan(inventory, policy, NOW)
@@ -163,7 +163,7 @@ def test_nothing_goes_that_is_in_use_or_that_the_operator_keeps(inventory: Inven
         assert since_ns + min(shortest) <= NOW_NS
 
 
-@settings(max_examples=bound(100, 300))
+@settings(max_examples=bound(50, 300))
 @given(inventories(), policies)
 def test_the_numbers_of_a_plan_are_those_of_its_verdicts(inventory: Inventory, policy: Policy) -> None:
     found = plan(inventory, policy, NOW)
@@ -181,7 +181,7 @@ def test_the_numbers_of_a_plan_are_those_of_its_verdicts(inventory: Inventory, p
         assert found.verdict(verdict.repository, verdict.digest) == verdict
 
 
-@settings(max_examples=bound(100, 300))
+@settings(max_examples=bound(50, 300))
 @given(inventories(), policies, st.sampled_from((0, 1, HOUR, WINDOW_NS)))
 def test_a_plan_that_goes_on_from_another_is_the_same_plan(
     inventory: Inventory, policy: Policy, ahead_ns: int
@@ -195,7 +195,7 @@ def test_a_plan_that_goes_on_from_another_is_the_same_plan(
     assert [verdict.digest for verdict in onwards.deletions] == [verdict.digest for verdict in anew.deletions]
 
 
-@settings(max_examples=bound(100, 300))
+@settings(max_examples=bound(50, 300))
 @given(inventories(), policies, rules.filter(lambda rule: rule.keep_latest is None))
 def test_a_rule_that_keeps_never_deletes_more(
     inventory: Inventory, policy: Policy, rule: CompiledRule
@@ -211,7 +211,7 @@ def test_a_rule_that_keeps_never_deletes_more(
         assert len(gone(within)) <= len(gone(without))
 
 
-@settings(max_examples=bound(100, 300))
+@settings(max_examples=bound(50, 300))
 @given(inventories(), policies, st.integers(1, 3))
 def test_a_greater_number_to_keep_never_deletes_more(inventory: Inventory, policy: Policy, more: int) -> None:
     policy = attrs.evolve(policy, disk=None, brake=None, max_deletes=0, max_bytes=0)
@@ -219,7 +219,7 @@ def test_a_greater_number_to_keep_never_deletes_more(inventory: Inventory, polic
     assert gone(plan(inventory, keeping, NOW)) <= gone(plan(inventory, policy, NOW))
 
 
-@settings(max_examples=bound(166, 500))
+@settings(max_examples=bound(83, 500))
 @given(inventories(), policies)
 def test_under_pressure_nothing_goes_while_a_longer_unused_one_stays(
     inventory: Inventory, policy: Policy
@@ -242,7 +242,7 @@ def test_under_pressure_nothing_goes_while_a_longer_unused_one_stays(
             assert one.unused_since_ns >= went.unused_since_ns
 
 
-@settings(max_examples=bound(100, 300))
+@settings(max_examples=bound(50, 300))
 @given(inventories(), policies)
 def test_what_is_projected_is_what_comes_free(inventory: Inventory, policy: Policy) -> None:
     found = plan(inventory, policy, NOW)
@@ -261,7 +261,7 @@ def test_what_is_projected_is_what_comes_free(inventory: Inventory, policy: Poli
         assert found.pressure.projected_bytes == freed
 
 
-@settings(max_examples=bound(100, 300))
+@settings(max_examples=bound(50, 300))
 @given(inventories(), policies)
 def test_the_limits_of_a_sweep_are_kept(inventory: Inventory, policy: Policy) -> None:
     found = plan(inventory, policy, NOW)
