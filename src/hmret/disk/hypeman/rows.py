@@ -155,7 +155,9 @@ class Rows:
             if legacy.repository is not None:
                 for digest in claimed_digests(legacy, self._tagged(name)) - linked:
                     self._claim(digest, name)
-        for digest in unusual | (contents.keys() - owners.keys()):
+        # One by one: Python makes the difference of two large sets in one go, and no other thread runs meanwhile.
+        ownerless = [digest for digest in contents if digest not in owners]
+        for digest in (*unusual, *ownerless):
             content = contents.get(digest)
             if content is None:
                 for name in _each(owners.pop(digest)):
