@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +11,9 @@ import anyio
 import pytest
 
 import hmret
-from hmret.actors import lanes as lanes_module
+from hmret.actors.disk_waits import DiskWaits
 from hmret.actors.lanes import Lanes
-from hmret.actors.threads import Throttle, WorkerThreads, voluntary_switches
+from hmret.actors.threads import Throttle, WorkerThreads
 from hmret.disk.filesystem import NATIVE
 from support.builders import GatedThreads, make_config, make_guest, make_image
 from support.patience import PATIENCE, patiently
@@ -67,14 +66,7 @@ def test_without_the_native_core_one_thread_reads() -> None:
 async def test_where_the_disk_has_to_be_waited_for_more_read_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    switches = 0
-
-    def count() -> int:
-        nonlocal switches
-        switches += 1000
-        return switches
-
-    monkeypatch.setattr(lanes_module, "voluntary_switches", count)
+    monkeypatch.setattr(DiskWaits, "count", lambda _: 1000)
     heap = Heap()
     threads = WorkerThreads()
     meeting = threading.Barrier(threads.lanes_of_a_cold_disk)
@@ -92,17 +84,6 @@ async def test_where_the_disk_has_to_be_waited_for_more_read_at_a_time(
     await Lanes(threads, heap.take, look, heap.put).run()
     assert set(heap.found) == {1}
     assert not heap.waiting
-
-
-def test_a_thread_that_waits_for_nothing_has_given_nothing_up() -> None:
-    def given_up(work: Callable[[], object]) -> int:
-        before = voluntary_switches()
-        work()
-        return voluntary_switches() - before
-
-    # Another thread may ask for the interpreter in any of them, but not in all.
-    assert min(given_up(lambda: sum(range(1000))) for _ in range(1000)) == 0
-    assert given_up(lambda: time.sleep(0.001)) > 0
 
 
 async def test_a_look_that_fails_is_raised_as_it_is_and_nobody_waits_for_ever() -> None:

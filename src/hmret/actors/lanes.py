@@ -12,7 +12,8 @@ import anyio
 import anyio.abc
 import attrs
 
-from hmret.actors.threads import Threads, voluntary_switches
+from hmret.actors.disk_waits import DiskWaits
+from hmret.actors.threads import Threads
 from hmret.model.values import define
 
 __all__ = ["Lanes"]
@@ -20,8 +21,7 @@ __all__ = ["Lanes"]
 Q = TypeVar("Q")
 A = TypeVar("A")
 
-# Voluntary context switches per item read at which a thread is taken to be waiting for the disk: well above
-# what waiting for the interpreter causes.
+# Waits for each item read from which on more threads are worth their cost: a cold disk causes two to forty.
 _COLD_SHARE = 1.5
 _FEW_WAITS = 50
 
@@ -80,5 +80,5 @@ class Lanes(Generic[Q, A]):
                 self._news = anyio.Event()
 
     def _look(self, taken: list[Q]) -> tuple[A, int]:
-        before = voluntary_switches()
-        return self.look(taken), voluntary_switches() - before
+        waits = DiskWaits.begin()
+        return self.look(taken), waits.count()

@@ -1,7 +1,6 @@
 """Where blocking work runs: worker threads of our own, so that an embedder's are never exhausted."""
 
 import errno
-import resource
 import sys
 import threading
 import time
@@ -13,11 +12,12 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
+from hmret.actors.disk_waits import rest
 from hmret.actors.full_rounds import FullRounds
 from hmret.disk.filesystem import NATIVE
 from hmret.model.thread_refusal import NO_THREAD, is_thread_refusal
 
-__all__ = ["Threads", "Throttle", "WorkerThreads", "voluntary_switches"]
+__all__ = ["Threads", "Throttle", "WorkerThreads"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -46,11 +46,6 @@ _URGENT_REST_SECONDS = 0.0001
 
 class _Since(threading.local):
     seconds = 0.0
-
-
-def voluntary_switches() -> int:
-    """Count how often this thread has given up the processor voluntarily, as it does when it waits for a disk."""
-    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
 
 
 class Throttle:
@@ -83,10 +78,10 @@ class Throttle:
             for _ in range(_URGENT_RESTS):
                 if not self._urgent:
                     break
-                time.sleep(_URGENT_REST_SECONDS)
+                rest(_URGENT_REST_SECONDS)
             self._since.seconds = time.perf_counter()
         elif worked > _WORK_SECONDS:
-            time.sleep(_REST_SECONDS)
+            rest(_REST_SECONDS)
             self._since.seconds = time.perf_counter()
 
 
