@@ -581,6 +581,18 @@ static int list_into(int folder, struct heap *heap)
     return error;
 }
 
+#define ENTRIES_AT_ONCE 2048
+
+/* Give the interpreter's lock away for a moment after every so many entries: of 100,000 in one folder the objects take
+   tens of milliseconds, for which the event loop would stand still. */
+static void make_way(size_t number)
+{
+    if (number % ENTRIES_AT_ONCE == 0) {
+        Py_BEGIN_ALLOW_THREADS
+        Py_END_ALLOW_THREADS
+    }
+}
+
 static int append(PyObject *list, PyObject *item)
 {
     if (item == NULL)
@@ -616,9 +628,10 @@ static PyObject *list_folder(PyObject *Py_UNUSED(module), PyObject *arguments)
     inodes = PyList_New(0);
     if (links == NULL || folders == NULL || others == NULL || inodes == NULL)
         goto done;
-    for (size_t at = 0; at < heap.used;) {
+    for (size_t at = 0, number = 1; at < heap.used; number++) {
         struct entry entry;
         memcpy(&entry, heap.bytes + at, sizeof entry);
+        make_way(number);
         PyObject *name =
             PyUnicode_DecodeFSDefaultAndSize(heap.bytes + at + sizeof entry, (Py_ssize_t)entry.length);
         at += sizeof entry + entry.length;
@@ -756,11 +769,12 @@ static PyObject *list_digests(PyObject *Py_UNUSED(module), PyObject *arguments)
     others = PyList_New(0);
     if (result == NULL || fresh == NULL || others == NULL)
         goto done;
-    for (size_t at = 0; at < heap.used;) {
+    for (size_t at = 0, number = 1; at < heap.used; number++) {
         struct entry entry;
         const char *name = heap.bytes + at + sizeof entry;
         memcpy(&entry, heap.bytes + at, sizeof entry);
         at += sizeof entry + entry.length;
+        make_way(number);
         if (entry.kind == 'x' && is_known(parts, known, digits_of(name, digits)))
             continue;
         PyObject *text = PyUnicode_DecodeFSDefaultAndSize(name, (Py_ssize_t)entry.length);
