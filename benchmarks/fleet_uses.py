@@ -1,6 +1,6 @@
 """How long `mark_used` takes on a host of a fleet, with etcd up, standing still and dead, beside a host of none.
 
-`python benchmarks/fleet_uses.py [--images 2000] [--seconds 3] [--rounds 8] [--backend trio]` starts three members of
+`python benchmarks/fleet_uses.py [--images 2000] [--seconds 12] [--rounds 4] [--backend trio]` starts three members of
 etcd itself. In each round the same images are marked used, one after another, in each of the four ways, in turn; what is
 judged is the p99 of all calls of a way by that of all calls without a fleet. With `--sweeps` sweeps run back to back
 meanwhile; then less is comparable, as sweeps that wait for etcd take nothing from the calls.
@@ -101,8 +101,8 @@ def main() -> int:
     """Measure as the command line says; 1: a way takes more than 20 % longer than no fleet does."""
     parser = argparse.ArgumentParser(description="Time uses on a host of a fleet.")
     parser.add_argument("--images", type=int, default=2000)
-    parser.add_argument("--seconds", type=float, default=3)
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=12)
+    parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--sweeps", action="store_true", help="sweep back to back meanwhile")
     parser.add_argument("--backend", choices=("asyncio", "trio"), default="asyncio")
     options = parser.parse_args()
