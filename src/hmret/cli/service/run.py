@@ -2,8 +2,7 @@
 
 from hmret.cli.garbage_collector import collect_from_now_on
 from hmret.cli.parsing.fewer_options import RUNNING, Running
-from hmret.model.errors import HmretError
-from hmret.model.unavailable import UnavailableError
+from hmret.model.errors import HmretError, UnavailableError
 
 __all__ = ["run"]
 
