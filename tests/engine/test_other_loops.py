@@ -1,6 +1,7 @@
 """Calls that come from another event loop, or from a thread without one, are refused at once and harm nothing."""
 
 import inspect
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, ExitStack
 from datetime import timedelta
@@ -202,6 +203,12 @@ async def test_what_is_only_read_may_be_read_in_any_thread(retention: Retention,
     here = READINGS[name](retention)
     there = await anyio.to_thread.run_sync(READINGS[name], retention)
     assert type(there) is type(here)
+
+
+def test_the_class_lists_every_call_that_any_thread_may_make() -> None:
+    listed = set(re.findall(r"`(\w+)`", inspect.getdoc(Retention) or ""))
+    assert {name for name in READINGS if callable(getattr(Retention, name))} <= listed
+    assert listed - {"open_retention"} <= set(READINGS)
 
 
 async def test_the_calls_of_many_event_loops_are_refused_while_the_engine_is_busy(

@@ -89,7 +89,7 @@ CONTENT_MUTATIONS = (
     edit("do not look who wants it before it is erased", "last-look-before-erase", NEVER, CONTENT),
     edit(
         "erase the disk of a promotion that was cut off",
-        "cut-off-conversion-healed",
+        "cut-off-promotion-healed",
         Become("is_promotion = False"),
         ("tests/content/test_wanted_again.py",),
     ),

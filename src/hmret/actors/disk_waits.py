@@ -8,7 +8,7 @@ from hmret.model.values import frozen
 
 __all__ = ["DiskWaits", "rest"]
 
-# A process in whose stead the disk works has the processor for less of the time than this.
+# Below this share of processor time the process counts as idle, which is to say waiting for the disk.
 _BUSY_SHARE = 0.7
 
 

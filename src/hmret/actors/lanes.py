@@ -1,8 +1,8 @@
 """Reading in several threads at once: each takes work from a queue, reads, and adds what it found.
 
-A reading thread releases the interpreter's lock during its system calls, so two threads keep the disk and the
-interpreter busy. If reads block on the disk, more threads are used: a disk serves several requests at once
-almost as fast as one.
+The native core releases the interpreter's lock while it reads, so two threads keep the disk and the interpreter
+busy; without the core there is one, since two would mostly wait for each other. If reads block on the disk, more
+threads are used in either case: a disk serves several requests at once almost as fast as one.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ __all__ = ["Lanes"]
 Q = TypeVar("Q")
 A = TypeVar("A")
 
-# Waits for each item read from which on more threads are worth their cost: a cold disk causes two to forty.
+# Waits per item above which extra threads pay off; a cold disk causes 2 to 40.
 _COLD_SHARE = 1.5
 _FEW_WAITS = 50
 
@@ -55,10 +55,10 @@ class Lanes(Generic[Q, A]):
 
     def _open(self, tasks: anyio.abc.TaskGroup, lanes: int, failures: list[Exception]) -> None:
         for _ in range(lanes - self._lanes):
-            tasks.start_soon(self._look_on, tasks, failures)
+            tasks.start_soon(self._run_lane, tasks, failures)
         self._lanes = max(lanes, self._lanes)
 
-    async def _look_on(self, tasks: anyio.abc.TaskGroup, failures: list[Exception]) -> None:
+    async def _run_lane(self, tasks: anyio.abc.TaskGroup, failures: list[Exception]) -> None:
         while True:
             taken = self.take(self._lanes)
             if not taken:
@@ -68,7 +68,7 @@ class Lanes(Generic[Q, A]):
                 continue
             self._busy += 1
             try:
-                answer, waits = await self.threads.read(self._look, taken)
+                answer, waits = await self.threads.read(self._count_waits, taken)
                 if waits > _FEW_WAITS + _COLD_SHARE * self.put(answer):
                     self._open(tasks, self.threads.lanes_of_a_cold_disk, failures)
             except Exception as error:  # noqa: BLE001 - raised by `run`, alone, when the others have ended
@@ -79,6 +79,6 @@ class Lanes(Generic[Q, A]):
                 self._news.set()
                 self._news = anyio.Event()
 
-    def _look(self, taken: list[Q]) -> tuple[A, int]:
+    def _count_waits(self, taken: list[Q]) -> tuple[A, int]:
         waits = DiskWaits.begin()
         return self.look(taken), waits.count()

@@ -48,7 +48,8 @@ class Retention:
 
     It belongs to the event loop on which it was opened. A call from another event loop, or from a thread
     without one, raises RuntimeError at once and changes nothing. Only `statistics`, `counters`,
-    `quarantined`, `granted_leases`, `config`, `last_plan` and `uptime_seconds` may be used in any thread.
+    `quarantined`, `search_quarantine`, `granted_leases`, `config`, `last_plan` and `uptime_seconds` may be used in
+    any thread.
     """
 
     _inspection: Inspection
@@ -256,7 +257,7 @@ class Retention:
         return None if found is None else "@".join(found)
 
     def search_quarantine(self, text: str) -> str | None:
-        """Find the image in quarantine meant by 12 or more digits of its digest, as `search` does.
+        """Find the image in quarantine meant by 12 or more digits of its digest, as `search` does; never waits.
 
         Raises:
             AmbiguousImageError: several images match.
@@ -298,7 +299,7 @@ class Retention:
         return self._schedule.reconfigure(config)
 
     def begin_sweeps(self) -> None:
-        """Start sweeping, at once and then every interval, where they do not start by themselves."""
+        """Start sweeping, at once and then every interval, for an engine opened without automatic sweeps."""
         self._loop.require()
         self._schedule.begin()
 
@@ -318,7 +319,7 @@ class Retention:
         return self.event_hub.listen(after)
 
     def require_own_loop(self) -> None:
-        """Reject a caller that does not run on this engine's event loop, as every method here does.
+        """Reject a caller that does not run on this engine's event loop, as all calls do that are bound to it.
 
         Raises:
             RuntimeError: the caller runs on another event loop, or in a thread without one.

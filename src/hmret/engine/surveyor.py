@@ -74,7 +74,9 @@ class Moment:
     watched: Watched
     """How much of the time before was watched."""
     is_recorded: bool = True
-    """Whether the clock's reading is on record; where it is not, hmret's own folder cannot be written."""
+    """False: the reading should have been recorded, and hmret's own folder could not be written. True also where
+    nothing is to be recorded.
+    """
 
     @property
     def now(self) -> datetime:
@@ -272,6 +274,7 @@ class Surveyor:
                         file_leases_break=self.file_leases_break,
                     )
                 ),
+                # The empty name means everything: no timer is pruned while a folder is lost.
                 unlisted=("",) if found.lost else scan.unpruned,
                 # A missing guest may name any tag.
                 unread_sources=collected.unread_sources.union(one.name for one in found.lost),

@@ -137,7 +137,7 @@ class FleetRead:
     token: str | None
     """Who has the deletion token that was asked for; None: nobody."""
     live: frozenset[str]
-    """The holders whose copies count."""
+    """The holders that are ready in a session; what they have registered counts unless they are drained."""
     drained: frozenset[str]
     """The holders that are to be emptied."""
 

@@ -100,7 +100,7 @@ class Kept:
 
     deletion: Deletion
     reason: Reason | None
-    """None: it has already gone without hmret."""
+    """None: what was to go is not here any more: it has gone without hmret, or another folder is in its place."""
     detail: str = ""
     cleared: bool = attrs.field(default=False, eq=False)
     """Whether its timers were cleared."""
@@ -110,12 +110,14 @@ class Kept:
 
 @frozen
 class Failed:
-    """An image whose deletion failed; it is whole, and in its place unless it is `unfinished`."""
+    """An image whose deletion failed; it is whole and in its place unless it is `unfinished`."""
 
     deletion: Deletion
     path: str
     error: OSError
     unfinished: bool = False
-    """Whether it is in the trash, where the next recovery finishes or undoes its deletion."""
+    """Whether some or all of it is, or may be, in the trash, or in its place with hidden metadata; the next recovery
+    finishes or undoes its deletion.
+    """
     is_unbegun: bool = attrs.field(default=False, eq=False)
     """Whether the failure was not about this image: nothing of its whole batch could be begun."""

@@ -9,7 +9,7 @@
 A crash after any of these leaves a lease that ends by itself, or a session of this record, which the next
 join takes over.
 
-The keys (`hmret.fleet.keys`) lie below the **generation**, which an operator replaces when all is to begin anew.
+The keys (`hmret.fleet.keys`) lie below the **generation**, which an operator replaces to start the fleet afresh.
 A **holder** is one data directory of a host. `s/` has the id of its session, under the lease; `l/` is there
 while its copies count; `e/` has its last **mark**: random digits, new with each join and each registration, which
 are on record here before they are in the store. So a mark in the store that this record does not know comes from
@@ -143,14 +143,14 @@ class Joining:
         return HolderRead.of(await self._contact.read(holder_operations(keys, holder)))
 
     async def _renew(self, keys: FleetKeys, record: FleetRecord) -> None:
-        """Become another holder because this one's record cannot be read."""
+        """Become another holder: the data directory is new, or its record cannot be read."""
         if record.cache_id:
             holder = make_holder(self._terms.host, record.cache_id)
             await self._end_former(keys, holder, await self._read(keys, holder))
         await self._records.renew()
 
     async def _end_former(self, keys: FleetKeys, holder: str, found: HolderRead) -> None:
-        """End the session of a holder that this data directory will not be any more.
+        """End the session of a holder that this data directory is about to give up.
 
         Raises:
             StoreError: it is not known to have ended.

@@ -26,7 +26,7 @@ from hmret.model.verdicts import Reason
 __all__ = ["Releasing", "outcome_unless_joined"]
 
 _AT_A_TIME = 8
-"""Releases under way: about what a 3-node cluster carries out in the time of one."""
+"""Concurrent releases: a 3-node cluster completes about this many in the time of one."""
 
 # An attempt that fails because something has changed is repeated with the current values; a few hosts that all release
 # at the same time take 1.02 attempts on average, 1.4 with faults.
@@ -164,7 +164,7 @@ class Releasing:
                 registered=registered, unregistered=[*known.released, *unregistered]
             )
         except OSError:
-            # On the disk they stay open; the next join resolves them.
+            # On the disk their outcome stays open (`Standing.ASKED`); the next join resolves them.
             return
 
     async def _release_one(

@@ -45,8 +45,8 @@ def find_protected(
     """Resolve the references against an inventory of nothing but these images, with their tags as they are now.
 
     Content can be named under any repository, so every reference to its digest counts, and so does every digest that a
-    tag has pointed to. While a tag is absent, a reference to it may run from any image of its repository, if it was made
-    shortly before the sweep or later, or was not `known` at the last scan.
+    tag has pointed to. While a tag is absent, the guest behind a reference to it may be running from any image of its
+    repository, if it was made shortly before the sweep or later, or was not `known` at the last scan.
 
     Also returns whether every tag that is named was there: hypeman moves a tag by removing its link and making it again,
     so one that is absent is worth a second look.

@@ -45,7 +45,10 @@ class Replacement(enum.StrEnum):
     CONTENT = "content"
     """A repository's own folder was removed, and there is content now."""
     ITSELF = "itself"
-    """The image itself again, by a pull: its place is taken."""
+    """Nothing is put back or completed: the image's place is taken, as by a pull, or, of a repository's own folder, the
+    content that was there before serves its tags now. `Batch` also uses it where nothing of the image is in the
+    trash, and where a layer that it needs has gone.
+    """
 
 
 @frozen
@@ -100,7 +103,7 @@ def _find_for_own(folders: OpenFolders, intent: Intent, places: Sequence[TrashEn
     if _status(folders, digest) == intent.content_status:
         # The content was there before: the repository's tags lead to it now.
         return Found(Replacement.ITSELF)
-    # guard(cut-off-conversion-healed): A conversion to content that the deletion has cut off can be finished
+    # guard(cut-off-promotion-healed): A promotion to content that the deletion has cut off can be finished
     # only with this disk, so it is not erased.
     is_promotion = any(_is_promotion_of(folders, place, digest) for place in places)
     return Found(Replacement.PROMOTION if is_promotion else Replacement.CONTENT)
@@ -117,7 +120,9 @@ def _has_new_folder(folders: OpenFolders, intent: Intent, repository: str) -> bo
 def heal(folders: OpenFolders, place: TrashEntry, parent: str) -> bool:
     """Complete a ghost: rename a retired folder's files into it, the disk first, never over another file.
 
-    Returns whether the image is complete then.
+    Returns whether metadata and disk are together then, so that hypeman boots the image. Its other files, such as
+    the manifest, are moved after the disk where that succeeds; one that could not be moved is not reported, and
+    stays in the trash to be erased.
 
     Raises:
         LayersGoneError: a layer that it needs has gone.

@@ -1,7 +1,8 @@
 """Deleting images: the last look at each, the renames out of the cache, and the steps that follow them.
 
-Every removal below `images/` begins here. It is done step by step from hmret's own descriptors, follows no
-symbolic link, and removes only a folder that is a digest folder by its name, its metadata and its contents.
+Every deletion of an image begins here; what earlier ones have left, ghosts and empty folders of tags, is removed
+by `ghosts` and `tags/tag_folders`. It is done step by step from hmret's own descriptors, follows no symbolic link,
+and removes only a folder that is a digest folder by its name, its metadata and its contents.
 The caller has a claim to the images of a batch, and has read the references after it got the claim.
 
 An image is content together with the folders that its owners have of their own, or one such folder alone.
@@ -22,9 +23,9 @@ tag or boot the same image at any moment, and there is no lock that it shares wi
    for all repositories at once. A crash before it leaves content in place, and recovery renames the other
    folders back. A crash after it leaves the image in the trash; from here on recovery goes forward, by the
    same steps as below.
-5. **What may have replaced the image is looked for**: a process that opened a file during the rename, a pull, a ghost. They came too
-   late to be seen in step 3. The image is put back for them, or the new one is left alone. A crash leaves the
-   image in the trash, its tags and timers still there; recovery looks again.
+5. **What came too late for step 3 is looked for**: a process that opened a file during the rename, and what may
+   have replaced the image, a pull or a ghost. The image is put back for them, or the new one is left alone. A
+   crash leaves the image in the trash, its tags and timers still there; recovery looks again.
 6. **Tags are removed, then timers.** hypeman may move a tag at any moment, so each is renamed aside first,
    examined there, and put back if it is not the recorded one. A timer is removed only if it still has the
    recorded time: a fresh pull would otherwise inherit it. A crash leaves some of them, and perhaps a tag set

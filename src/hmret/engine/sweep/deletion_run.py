@@ -129,7 +129,7 @@ class DeletionRun:
         Args:
             deletions: the images.
             scan: the scan that the plan was made from.
-            boot_ns: the boot-time clock, from which failures back off.
+            boot_ns: the boot-time clock reading from which back-off is counted.
             ledger: the account of the sweep.
             holds: whether deleted images are put into quarantine, if that is on.
             may_go_on: called before each batch; what is left when it returns false waits for another sweep.
@@ -171,7 +171,7 @@ class DeletionRun:
         view: TagView,
         ledger: SweepLedger,
     ) -> None:
-        """Free the bytes of a batch, or hold it, after the last check whether a client has begun to use an image of it."""
+        """Free the bytes of a batch, or hold it, after a last check for clients that have started using any of its images."""
         retired = [one for one in result.retired if not one.faults]
         faulty = [one for one in result.retired if one.faults]
         with anyio.CancelScope(shield=True):

@@ -59,7 +59,7 @@ class Expiry:
         return None if since_ns < self.accessed.get(image.digest, since_ns) else since_ns
 
     def runs_since(self, image: Image) -> int | None:
-        """Return since when a timer runs, from the last unseen read of the disk at the earliest; None: no timer."""
+        """Return when the timer started, or the last unseen read of the disk if later; None: there is no timer."""
         read_ns = self.accessed.get(image.digest)
         if read_ns is None or attrs.evolve(self, accessed=_NEVER_READ).unused_since(image) is None:
             return self.unused_since(image)
