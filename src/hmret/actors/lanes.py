@@ -68,7 +68,7 @@ class Lanes(Generic[Q, A]):
                 continue
             self._busy += 1
             try:
-                answer, waits = await self.threads.read(self._count_waits, taken)
+                answer, waits = await self.threads.read(self._look, taken)
                 if waits > _FEW_WAITS + _COLD_SHARE * self.put(answer):
                     self._open(tasks, self.threads.lanes_of_a_cold_disk, failures)
             except Exception as error:  # noqa: BLE001 - raised by `run`, alone, when the others have ended
@@ -79,6 +79,7 @@ class Lanes(Generic[Q, A]):
                 self._news.set()
                 self._news = anyio.Event()
 
-    def _count_waits(self, taken: list[Q]) -> tuple[A, int]:
+    def _look(self, taken: list[Q]) -> tuple[A, int]:
+        """Call `look` in a thread; returns its answer, and how often it waited for the disk."""
         waits = DiskWaits.begin()
         return self.look(taken), waits.count()
