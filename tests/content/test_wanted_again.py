@@ -325,6 +325,39 @@ async def test_a_ghost_gets_every_file_of_the_image_back(host: Host) -> None:
     assert [path for path in host.entries() if path.startswith(f"{TRASH}/")] == []
 
 
+async def test_a_ghost_gets_no_disk_before_its_manifest(host: Host) -> None:
+    """A disk without its manifest would need no layers, as far as hypeman and hmret can tell."""
+    files = {"manifest.json": b"{}"}
+    make_unit(host, files)
+    written = host.files()[f"{CONTENT_D}/metadata.json"][1]
+    assert isinstance(written, bytes)
+    memory, failures = disk_of(host), 0
+
+    def fail(call: Call) -> None:
+        nonlocal failures
+        if call.name == "rename" and call.path.endswith("/manifest.json"):
+            failures += 1
+            raise OSError(errno.EIO, "Input/output error")
+
+    def tag() -> None:
+        host.hypeman.link(A, "mine", "d")
+        host.hypeman.write(f"{CONTENT_D}/metadata.json", written)
+        memory.before = fail
+
+    when(host, lambda: not host.exists(CONTENT_D), tag)
+    await host.sweep()
+    assert failures > 0
+    assert not host.exists(f"{CONTENT_D}/rootfs.erofs")
+    in_trash = [path.rpartition("/")[2] for path in host.entries() if path.startswith(f"{TRASH}/")]
+    assert {"rootfs.erofs", "manifest.json"} <= {*in_trash}
+    memory.before = None
+    # The next start has it whole.
+    await host.sweep()
+    assert is_back(host)
+    assert host.files()[f"{CONTENT_D}/manifest.json"][1] == b"{}"
+    assert [path for path in host.entries() if path.startswith(f"{TRASH}/")] == []
+
+
 async def test_a_disk_that_a_pull_brings_before_the_ghost_is_mended_is_not_replaced(host: Host) -> None:
     make_unit(host)
     written = host.files()[f"{CONTENT_D}/metadata.json"][1]

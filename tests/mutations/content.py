@@ -81,6 +81,12 @@ CONTENT_MUTATIONS = (
         ("tests/content/test_wanted_again.py",),
     ),
     edit(
+        "give a ghost its disk alone",
+        "rest-before-disk",
+        Become("pass"),
+        ("tests/content/test_wanted_again.py",),
+    ),
+    edit(
         "erase content though a repository has a folder of it by now",
         "new-folder-needs-content",
         NEVER,

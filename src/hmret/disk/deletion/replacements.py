@@ -118,15 +118,13 @@ def _has_new_folder(folders: OpenFolders, intent: Intent, repository: str) -> bo
 
 
 def heal(folders: OpenFolders, place: TrashEntry, parent: str) -> bool:
-    """Complete a ghost: rename a retired folder's files into it, the disk first, never over another file.
+    """Complete a ghost: rename a retired folder's files into it, the disk last, never over another file.
 
-    Returns whether metadata and disk are together then, so that hypeman boots the image. Its other files, such as
-    the manifest, are moved after the disk where that succeeds; one that could not be moved is not reported, and
-    stays in the trash to be erased.
+    Returns whether it is complete then, so that hypeman boots the image.
 
     Raises:
         LayersGoneError: a layer that it needs has gone.
-        OSError: it could not be completed.
+        OSError: it could not be completed; what has not been moved is still in the trash.
     """
     filesystem, place_fd = folders.filesystem, folders.get(place.folder)
     check_layers(filesystem, folders.data_fd, place_fd, place.name)
@@ -141,15 +139,16 @@ def heal(folders: OpenFolders, place: TrashEntry, parent: str) -> bool:
         # and is never replaced by it.
         if not disks or any(exists(filesystem, target_fd, name) for name in ROOTFS_NAMES):
             return False
-        for name in disks:
-            try:
-                filesystem.rename(name, name, src_dir_fd=source_fd, dst_dir_fd=target_fd)
-            except OSError as error:
-                if error.errno != errno.EXDEV:
-                    raise
-                return False
-        with suppress(OSError):
+        try:
+            # guard(rest-before-disk): The disk makes an image of the ghost. Were it there before its manifest, and that
+            # could not be moved, the layers that the manifest names would be needed by nobody.
             _move_rest(filesystem, source_fd, target_fd)
+            for name in disks:
+                filesystem.rename(name, name, src_dir_fd=source_fd, dst_dir_fd=target_fd)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            return False
         with suppress(OSError):
             filesystem.fsync(target_fd)
             filesystem.fsync(source_fd)
@@ -161,7 +160,7 @@ def _move_rest(filesystem: Filesystem, source_fd: int, target_fd: int) -> None:
     with filesystem.scandir(source_fd) as entries:
         names = [entry.name for entry in entries if not entry.is_dir(follow_symlinks=False)]
     for name in sorted(names):
-        if name not in (METADATA, HIDDEN_METADATA) and not exists(filesystem, target_fd, name):
+        if name not in (METADATA, HIDDEN_METADATA, *ROOTFS_NAMES) and not exists(filesystem, target_fd, name):
             filesystem.rename(name, name, src_dir_fd=source_fd, dst_dir_fd=target_fd)
 
 
