@@ -39,6 +39,8 @@ def _wait_releases(processes: Processes, count: int) -> None:
     processes.wait_events("released", processes.count("released") + count)
 
 
+# All of it takes a quarter of an hour; each wait in it gives up by itself.
+@pytest.mark.timeout(bound(900, 7200))
 def test_hosts_that_are_killed_or_paused_beyond_their_lease_release_nothing_that_is_needed(
     etcd_cluster: Cluster, fleet_name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
