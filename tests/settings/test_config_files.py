@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from hmret.model.errors import ConfigError, UnavailableError
+from hmret.model.errors import ConfigError
+from hmret.model.unavailable import UnavailableError
 from hmret.settings.config_files import find_config_files, in_home
 from hmret.settings.load import Settings, load_settings
 from support.patience import PATIENCE

@@ -15,7 +15,7 @@ import anyio.to_thread
 from hmret.actors.disk_waits import rest
 from hmret.actors.full_rounds import FullRounds
 from hmret.disk.filesystem import NATIVE
-from hmret.model.thread_refusal import NO_THREAD, is_thread_refusal
+from hmret.model.unavailable import NO_THREAD, is_thread_refusal
 
 __all__ = ["Threads", "Throttle", "WorkerThreads"]
 

@@ -42,10 +42,11 @@ from hmret.engine.watch.disk import DiskWatch
 from hmret.engine.watch.folders import FolderWatch
 from hmret.engine.watch.looks import knowing_boot, open_looks
 from hmret.model.clock.clock_guard import watch_clock
-from hmret.model.errors import ConfigError, UnavailableError
+from hmret.model.errors import ConfigError
 from hmret.model.policy.compiled import Policy
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.records.leases import Lease
+from hmret.model.unavailable import UnavailableError
 from hmret.model.values import frozen
 
 __all__ = ["Watchers", "inspect", "open_inspection", "opened_data_dir", "running"]

@@ -29,7 +29,6 @@ __all__ = [
     "ImageNotFoundError",
     "InvalidReferenceError",
     "StopsTimersError",
-    "UnavailableError",
 ]
 
 
@@ -82,11 +81,3 @@ class EngineClosedError(HmretError):
 
 class DataDirMovedError(EngineClosedError):
     """The path of the data directory, of its images or of its lock now leads elsewhere, so the engine has ended."""
-
-
-class UnavailableError(ConfigError):
-    """A setting names something that is missing or in use by another process, so a later attempt may succeed.
-
-    For embedders this is an ordinary `ConfigError`; `run` exits with a code of its own, so that it is started
-    again.
-    """

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
-from hmret.model.errors import UnavailableError
+from hmret.model.unavailable import UnavailableError
 from hmret.model.values import frozen
 from hmret.settings.source_location import SourceLocation
 

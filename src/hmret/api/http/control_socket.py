@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from hmret.disk.layout import OWN, path_below
-from hmret.model.errors import ConfigError, UnavailableError
+from hmret.model.errors import ConfigError
 from hmret.model.policy.config import RetentionConfig
+from hmret.model.unavailable import UnavailableError
 
 __all__ = [
     "SOCKET_NAME",

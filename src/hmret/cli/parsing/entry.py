@@ -14,7 +14,7 @@ from hmret.cli.parsing.command_table import GROUPS, HELP_FLAGS, VERSION_FLAGS, W
 from hmret.cli.parsing.suggestions import suggest
 from hmret.cli.parsing.whole_help import pipe_width, whole_help
 from hmret.model.errors import ConfigError, DataDirLockedError, HmretError, InvalidReferenceError
-from hmret.model.thread_refusal import NO_THREAD, is_thread_refusal
+from hmret.model.unavailable import NO_THREAD, is_thread_refusal
 
 __all__ = ["carry_out"]
 

@@ -2,7 +2,8 @@
 
 from hmret.cli.garbage_collector import collect_from_now_on
 from hmret.cli.parsing.fewer_options import RUNNING, Running
-from hmret.model.errors import HmretError, UnavailableError
+from hmret.model.errors import HmretError
+from hmret.model.unavailable import UnavailableError
 
 __all__ = ["run"]
 
