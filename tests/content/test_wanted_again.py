@@ -43,6 +43,13 @@ def host(filesystem: MemoryFilesystem, clock: FakeClock) -> Host:
     return Host(filesystem, clock)
 
 
+def metadata_of(host: Host) -> bytes:
+    """The metadata of the content, which a tag call writes once more when it has gone."""
+    written = host.files()[f"{CONTENT_D}/metadata.json"][1]
+    assert isinstance(written, bytes)
+    return written
+
+
 def make_unit(host: Host, files: Mapping[str, bytes] | None = None) -> None:
     """Make promoted content of two repositories, both due."""
     host.content("d", name=f"{A}:1", files=files)
@@ -269,8 +276,7 @@ async def test_what_has_lost_a_layer_is_not_put_back_right_after_its_rename_eith
 ) -> None:
     make_unit(host, MERGED)
     host.write(f"{LAYER}/layer.erofs", b"data")
-    metadata = host.files()[f"{CONTENT_D}/metadata.json"][1]
-    assert isinstance(metadata, bytes)
+    metadata = metadata_of(host)
 
     def come() -> None:
         host.remove(LAYER)
@@ -308,8 +314,7 @@ async def test_a_ghost_gets_every_file_of_the_image_back(host: Host) -> None:
     """Its manifest, and what a later release adds; its metadata is that of the tag call."""
     files = {"manifest.json": b"{}", "sbom.json": b"{}"}
     make_unit(host, files)
-    written = host.files()[f"{CONTENT_D}/metadata.json"][1]
-    assert isinstance(written, bytes)
+    written = metadata_of(host)
     tagged = written.replace(b'"linux/amd64"', b'"linux/amd64", "tags": {"a": "b"}')
 
     def tag() -> None:
@@ -329,8 +334,7 @@ async def test_a_ghost_gets_no_disk_before_its_manifest(host: Host) -> None:
     """A disk without its manifest would need no layers, as far as hypeman and hmret can tell."""
     files = {"manifest.json": b"{}"}
     make_unit(host, files)
-    written = host.files()[f"{CONTENT_D}/metadata.json"][1]
-    assert isinstance(written, bytes)
+    written = metadata_of(host)
     memory, failures = disk_of(host), 0
 
     def fail(call: Call) -> None:
@@ -360,8 +364,7 @@ async def test_a_ghost_gets_no_disk_before_its_manifest(host: Host) -> None:
 
 async def test_a_disk_that_a_pull_brings_before_the_ghost_is_mended_is_not_replaced(host: Host) -> None:
     make_unit(host)
-    written = host.files()[f"{CONTENT_D}/metadata.json"][1]
-    assert isinstance(written, bytes)
+    written = metadata_of(host)
     disk, memory = f"{CONTENT_D}/rootfs.erofs", disk_of(host)
 
     def pull(call: Call) -> None:
@@ -404,8 +407,7 @@ async def test_content_that_is_back_has_the_tags_of_folders_that_went_after_it(
     host: Host, moment: str, arrival: str
 ) -> None:
     make_twice(host)
-    metadata = host.files()[f"{CONTENT_D}/metadata.json"][1]
-    assert isinstance(metadata, bytes)
+    metadata = metadata_of(host)
 
     def come(host: Host) -> None:
         host.hypeman.link(C, "mine", "d")
@@ -444,8 +446,7 @@ async def test_a_ghost_of_what_was_erased_when_all_ended_is_taken_away_by_a_late
 ) -> None:
     """Its deletion is in the journal only since that start."""
     make_unit(host)
-    metadata = host.files()[f"{CONTENT_D}/metadata.json"][1]
-    assert isinstance(metadata, bytes)
+    metadata = metadata_of(host)
     was_there: list[bool] = []
 
     def is_erased() -> bool:

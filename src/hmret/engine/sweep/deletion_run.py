@@ -104,7 +104,7 @@ class DeletionRun:
             self.releases.begin_sweep()
 
     @property
-    def is_refused_all(self) -> bool:
+    def refuses_all(self) -> bool:
         """Whether the fleet lets nothing more go in this sweep."""
         return self.releases is not None and self.releases.refuses_all
 
@@ -146,7 +146,7 @@ class DeletionRun:
                 while waiting and may_go_on() and not is_interrupted():
                     # guard(fleet-stops-a-sweep): What holds for every copy, such as a pause, is not asked about again
                     # for the next batch; the rest waits.
-                    if self.is_refused_all:
+                    if self.refuses_all:
                         break
                     size = self._batch if self.releases is None else min(self._batch, self.releases.batch)
                     batch, waiting = waiting[:size], waiting[size:]

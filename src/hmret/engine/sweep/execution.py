@@ -104,7 +104,7 @@ class PlanExecution:
     @property
     def _has_ended(self) -> bool:
         """Whether no more images may be deleted in this sweep."""
-        is_held = self.ledger.blocked is not None or self.deletions.is_refused_all
+        is_held = self.ledger.blocked is not None or self.deletions.refuses_all
         # guard(doubt-ends-the-sweep): A cause of suspension that appears during a sweep stops its further deletions
         # at once.
         return self.is_over or bool(self.ledger.suspended) or is_held
