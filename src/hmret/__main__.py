@@ -8,8 +8,6 @@ from importlib.util import find_spec
 
 from hmret.cli.display.output import keep_streams_apart
 
-__all__ = ["main"]
-
 _NEEDED = ("anycorn", "cyclopts", "httpx2", "prometheus_client", "rich", "starlette", "structlog")
 
 

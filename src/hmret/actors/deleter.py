@@ -37,8 +37,6 @@ from hmret.disk.image_claim import UNCONTESTED, Claim
 from hmret.disk.layout import OWN, TRASH
 from hmret.model.deletion import Deletion, Failed, Kept, Recheck
 
-__all__ = ["Deleter"]
-
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 

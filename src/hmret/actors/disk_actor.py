@@ -10,8 +10,6 @@ from hmret.actors.threads import Threads
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import open_data_folder, opened
 
-__all__ = ["DiskActor"]
-
 P = ParamSpec("P")
 T = TypeVar("T")
 

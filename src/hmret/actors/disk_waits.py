@@ -6,8 +6,6 @@ import time
 
 from hmret.model.values import frozen
 
-__all__ = ["DiskWaits", "rest"]
-
 # Below this share of processor time the process counts as idle, which is to say waiting for the disk.
 _BUSY_SHARE = 0.7
 

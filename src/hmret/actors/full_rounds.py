@@ -11,8 +11,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["FullRounds"]
-
 _FROZEN_ON_PURPOSE = 2000
 """A process that freezes objects has more of them than this; Python 3.12 itself sets some hundred immortal objects
 aside at each full round.

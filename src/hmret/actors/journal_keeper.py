@@ -13,8 +13,6 @@ from hmret.disk.records.history import HistoryReader
 from hmret.disk.records.journal import append_to_journal, deletions_on_record
 from hmret.model.records.history import History
 
-__all__ = ["JournalKeeper", "Line"]
-
 Line = Mapping[str, object]
 """One line: `time`, `event`, and whichever of `image`, `reason`, `bytes`, `path` and `error` apply."""
 

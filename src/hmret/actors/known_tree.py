@@ -16,8 +16,6 @@ from hmret.disk.scans.checkpoints import CacheRecord
 from hmret.disk.scans.folder_cache import Folder, FolderCache
 from hmret.model.values import define
 
-__all__ = ["Found", "KnownTree", "TreeActor"]
-
 F = TypeVar("F", bound=Folder)
 R = TypeVar("R")
 Found = tuple[Sequence[F], Sequence[str]]

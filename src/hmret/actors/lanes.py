@@ -16,8 +16,6 @@ from hmret.actors.disk_waits import DiskWaits
 from hmret.actors.threads import Threads
 from hmret.model.values import define
 
-__all__ = ["Lanes"]
-
 Q = TypeVar("Q")
 A = TypeVar("A")
 

@@ -28,8 +28,6 @@ from hmret.actors.own_loop import OwnLoop
 from hmret.model.records.leases import Lease
 from hmret.model.values import frozen
 
-__all__ = ["BeginSweep", "ClaimImages", "Claimed", "ListLeases", "Locks", "Use"]
-
 # Limit on the images remembered as used since the last sweep began. With retention disabled no sweep ever
 # begins, and this bounds the memory: some 5 MiB.
 _MOST_USED = 32_768

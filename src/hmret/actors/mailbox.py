@@ -15,8 +15,6 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from hmret.model.errors import EngineClosedError
 from hmret.model.values import define, frozen
 
-__all__ = ["Actor", "Call", "Mailbox", "Reply", "Request", "answer_call"]
-
 T = TypeVar("T")
 R = TypeVar("R", bound="Request[Any]")
 

@@ -10,8 +10,6 @@ from typing import Any
 
 import anyio.lowlevel
 
-__all__ = ["OwnLoop"]
-
 _DETAIL = "this engine runs on another event loop: call it there, from a thread through anyio.from_thread.run or a BlockingPortal"
 
 

@@ -36,8 +36,6 @@ from hmret.model.references import parsed
 from hmret.model.tag_history import unseen_tags
 from hmret.model.values import frozen
 
-__all__ = ["Collected", "Protected", "ReferenceCollector", "ReferenceSource"]
-
 # hypeman writes metadata in place, in well under a millisecond: a torn file is complete again long before
 # this.
 _TORN_RETRIES = 3

@@ -28,8 +28,6 @@ from hmret.model.images import ContentOwners, Image, Key, Obstacle, Reference, R
 from hmret.model.plan.selection import Choice
 from hmret.model.values import frozen
 
-__all__ = ["ScanResult", "Scanner"]
-
 _RECORD: CacheRecord[FolderScan] = CacheRecord("images.snapshot", pack_images, unpack_images)
 
 _TODAYS = frozenset((CONTENT, REPOSITORIES))

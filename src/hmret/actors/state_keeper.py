@@ -24,8 +24,6 @@ from hmret.model.grouping import Timers
 from hmret.model.images import Image, Key, Repository
 from hmret.model.values import frozen
 
-__all__ = ["Confirmed", "StateFault", "StateKeeper", "StatesLoaded"]
-
 _RECORD: CacheRecord[StateFolder] = CacheRecord("states.snapshot", pack, unpack_states)
 
 # States removed in one thread hop: a few milliseconds of work.

@@ -17,8 +17,6 @@ from hmret.actors.full_rounds import FullRounds
 from hmret.disk.filesystem import NATIVE
 from hmret.model.unavailable import NO_THREAD, is_thread_refusal
 
-__all__ = ["Threads", "Throttle", "WorkerThreads"]
-
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 

@@ -55,8 +55,6 @@ from hmret.model.values import define
 from hmret.settings.in_force import SettingsInForce
 from hmret.settings.policy_document import config_from_policy
 
-__all__ = ["HEARTBEAT_SECONDS", "make_app"]
-
 HEARTBEAT_SECONDS = 15.0
 """How often an event stream sends a keep-alive: below the idle timeouts of proxies."""
 

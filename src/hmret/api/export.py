@@ -16,8 +16,6 @@ from hmret.model.plan.plan import Plan
 from hmret.model.times import format_time, nanoseconds_of
 from hmret.model.verdicts import Verdict
 
-__all__ = ["ExportStream", "safe_cell"]
-
 # Written at a time: one or two milliseconds.
 _IMAGES = 500
 _KINDS = {"json": "application/json", "csv": "text/csv; charset=utf-8"}

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from hmret.fleet.overview import FleetStatus, LocalStatus
     from hmret.model.fleet import FleetSettings, FleetState
 
-__all__ = ["FRESH_SECONDS", "FleetCalls"]
-
 Answer = Callable[[Request], Awaitable[Response]]
 
 FRESH_SECONDS = 1.0

@@ -14,8 +14,6 @@ from hmret.model.verdicts import Action, Reason
 if TYPE_CHECKING:
     from hmret.fleet.overview import LocalStatus
 
-__all__ = ["MeasuredFleet", "fleet_metrics"]
-
 
 class MeasuredFleet(Protocol):
     """What is measured of a host in a fleet; reading it never waits."""

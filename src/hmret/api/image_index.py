@@ -31,8 +31,6 @@ from hmret.model.report import SweepReport
 from hmret.model.values import define, frozen
 from hmret.model.verdicts import Action, Reason, Verdict
 
-__all__ = ["SORTS", "ImageIndex", "Page", "Query", "Rows", "decode_cursor", "encode_cursor", "read_query"]
-
 # Maximum age in seconds of a plan that was not made by a sweep; an older one is replaced on request.
 _FRESH_SECONDS = 60.0
 

@@ -16,8 +16,6 @@ from hmret.api.wire.structs import Document, encode_document
 from hmret.engine.retention import Retention
 from hmret.model.values import define
 
-__all__ = ["LeaseCalls"]
-
 T = TypeVar("T")
 
 

@@ -29,8 +29,6 @@ from hmret.model.times import SECOND
 from hmret.model.values import frozen
 from hmret.model.verdicts import ACTIONS
 
-__all__ = ["render_metrics"]
-
 _HYPEMAN = "hypeman_image_retention"
 
 

@@ -24,8 +24,6 @@ from hmret.model.plan.forecast import DAYS
 from hmret.model.report import SweepStatus
 from hmret.model.verdicts import Action, Reason
 
-__all__ = ["openapi_document"]
-
 Described = dict[str, Any]
 """A part of the description."""
 

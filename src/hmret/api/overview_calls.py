@@ -30,8 +30,6 @@ from hmret.model.times import format_time, nanoseconds_of
 from hmret.model.values import define
 from hmret.settings.in_force import SettingsInForce, settings_of_program
 
-__all__ = ["OverviewCalls"]
-
 Answer = Callable[[Request], Awaitable[Response]]
 T = TypeVar("T")
 

@@ -20,8 +20,6 @@ from hmret.model.errors import (
     InvalidReferenceError,
 )
 
-__all__ = ["PROBLEM_TYPE", "Problem", "problem_of", "problem_response"]
-
 PROBLEM_TYPE = "urn:hmret:problem:"
 """Prefix of the `type` of all our own problems; all others are `about:blank`."""
 

@@ -7,8 +7,6 @@ import attrs
 from hmret.model.values import define, frozen
 from hmret.model.verdicts import ACTIONS, Action, Reason, Verdict
 
-__all__ = ["REPOSITORY_SORTS", "STAYS", "RepositoryRow", "RepositoryTable"]
-
 STAYS = frozenset(
     (
         *(reason for reason, action in ACTIONS.items() if action is Action.CLEAR),

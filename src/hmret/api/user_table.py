@@ -10,8 +10,6 @@ from hmret.model.images import Key
 from hmret.model.plan.plan import Plan
 from hmret.model.values import define, frozen
 
-__all__ = ["MOST_IMAGES", "UserRow", "UserTable"]
-
 MOST_IMAGES = 100
 """How many images of one user are listed."""
 

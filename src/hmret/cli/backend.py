@@ -12,8 +12,6 @@ from hmret.cli.parsing.options import Backend
 from hmret.engine.tasks import first_error
 from hmret.model.errors import HmretError
 
-__all__ = ["run_on", "until_interrupted"]
-
 T = TypeVar("T")
 
 

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
     from hmret.cli.parsing.options import Common
 
-__all__ = ["TIMEOUT_SECONDS", "Engine", "find_engine", "need_engine", "say_who_answers"]
-
 T = TypeVar("T")
 
 _UNIT_SOCKET = f"/run/hmret/{SOCKET_NAME}"

@@ -12,8 +12,6 @@ from hmret.cli.parsing.options import Common
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.values import frozen
 
-__all__ = ["Asked", "answering_engine", "ask_or_do", "do_here"]
-
 D = TypeVar("D", bound=Document)
 T = TypeVar("T")
 

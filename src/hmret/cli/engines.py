@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from hmret.engine.retention import Retention
     from hmret.engine.sweep.quarantine import Quarantine
 
-__all__ = ["opened_engine", "opened_inspection", "opened_quarantine"]
-
 
 def opened_engine(config: RetentionConfig) -> AbstractAsyncContextManager["Retention"]:
     """Open an engine on this host's platform that sweeps only on request; raises as `open_engine` does."""

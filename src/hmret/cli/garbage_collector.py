@@ -2,8 +2,6 @@
 
 import gc
 
-__all__ = ["collect_from_now_on"]
-
 
 def collect_from_now_on() -> None:
     """Turn the collector on for objects created from now on; what is already loaded stays for good.

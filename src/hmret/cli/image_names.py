@@ -12,8 +12,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import quote
 
-__all__ = ["COMPLETED", "TIME_SECONDS", "print_names"]
-
 COMPLETED = ("explain", "mark-used", "lease", "restore", "holdings")
 """The commands whose argument is an image."""
 TIME_SECONDS = 0.3

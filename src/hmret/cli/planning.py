@@ -23,8 +23,6 @@ from hmret.model.verdicts import Verdict
 from hmret.settings.load import Settings
 from hmret.settings.policy_document import policy_settings
 
-__all__ = ["Made", "make_plan"]
-
 
 @frozen(eq=False)
 class Made:

@@ -18,8 +18,6 @@ from hmret.disk.layout import IMAGES, LOCK, OWN
 from hmret.model.errors import DataDirLockedError, DataDirMovedError
 from hmret.model.values import define
 
-__all__ = ["DataDir"]
-
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY
 _FILE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
 _MODE = 0o700

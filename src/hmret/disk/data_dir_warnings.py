@@ -13,8 +13,6 @@ from hmret.disk.kernel_lease_trial import do_leases_break
 from hmret.disk.layout import METADATA
 from hmret.model.policy.config import RetentionConfig
 
-__all__ = ["doubt_data_dir", "try_leases"]
-
 _MOST_LINKS = 10  # links that are listed
 _MOST_FOLDERS = 200  # folders that are searched for a file to try a lease on
 

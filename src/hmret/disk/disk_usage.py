@@ -5,8 +5,6 @@ from hmret.disk.folders import open_data_folder, opened
 from hmret.disk.layout import IMAGES
 from hmret.model.images import DiskUsage
 
-__all__ = ["look_at_usage"]
-
 
 def look_at_usage(filesystem: Filesystem, data_fd: int) -> DiskUsage | None:
     """Read how full the file system of `images/` is, as `df` shows it; None where there is no such folder.

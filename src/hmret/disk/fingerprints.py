@@ -22,16 +22,6 @@ read before.
 from hmret.disk.filesystem import Filesystem, Stat
 from hmret.model.times import SECOND
 
-__all__ = [
-    "INODE_BITS",
-    "SETTLING_NS",
-    "Fingerprint",
-    "if_stable",
-    "is_unchanged",
-    "stable_fingerprint",
-    "stable_since",
-]
-
 INODE_BITS = 2**63 - 1
 """The bits of an inode number that a mark holds: some file systems use all 64."""
 

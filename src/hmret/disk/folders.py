@@ -10,25 +10,6 @@ from functools import partial
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.layout import MAY_BE_LINKS
 
-__all__ = [
-    "BATCH",
-    "CHUNK",
-    "LARGEST_FILE",
-    "READ",
-    "let_go",
-    "make_data_folders",
-    "make_folders",
-    "open_data_folder",
-    "open_folder",
-    "opened",
-    "read_file",
-    "read_open_file",
-    "read_sized_file",
-    "remove_empty_folders",
-    "step_into",
-    "write_file",
-]
-
 LARGEST_FILE = 16 * 1024 * 1024
 """In bytes; no metadata comes close to this size, and reading a larger file would only cost memory."""
 

@@ -4,8 +4,6 @@ from hmret.disk.filesystem import Filesystem, FolderRead
 from hmret.disk.folders import CHUNK
 from hmret.model.values import frozen
 
-__all__ = ["FolderAhead", "read_ahead"]
-
 _MOST_READ = 64
 """How many links, and how many files, a folder may hold to be read in one call; larger ones are read in parts."""
 

@@ -2,8 +2,6 @@
 
 from typing import Final, Protocol
 
-__all__ = ["UNCONTESTED", "Claim"]
-
 
 class Claim(Protocol):
     """A batch's claim on its images; users may withdraw each image until the batch begins to work on it."""

@@ -12,8 +12,6 @@ from hmret.disk.filesystem import FileLease, Filesystem
 from hmret.disk.folders import let_go, open_data_folder, opened
 from hmret.disk.layout import OWN
 
-__all__ = ["do_leases_break"]
-
 _NAME = "lease-trial"
 _NEW_NAME = "lease-trial.renamed"
 _FILE = "file"

@@ -5,32 +5,6 @@ Source: hypeman's layout, as its servers write it.
 
 import re
 
-__all__ = [
-    "BUILDS",
-    "CONTENT",
-    "DIGEST_HEX",
-    "FOLDER_NAME",
-    "HEX_DIGITS",
-    "HIDDEN_METADATA",
-    "IMAGES",
-    "INSTALLING",
-    "LOCK",
-    "MAY_BE_LINKS",
-    "METADATA",
-    "OWN",
-    "REFERENCE_FILES",
-    "REPOSITORIES",
-    "RETENTION",
-    "ROOTFS_NAMES",
-    "TAG_NAME",
-    "TAG_STAGE",
-    "TRASH",
-    "are_digests",
-    "digest_of",
-    "hex_of",
-    "path_below",
-]
-
 IMAGES = "images"
 RETENTION = "system/image-retention"
 OWN = "system/hmret"

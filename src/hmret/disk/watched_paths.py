@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence, Set as AbstractSet
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.fingerprints import Fingerprint
 
-__all__ = ["WatchedPaths", "changed_files"]
-
 _BITS = 2**64 - 1
 _NUMBERS = 4
 

@@ -18,8 +18,6 @@ from hmret.model.times import SECOND, nanoseconds_of
 from hmret.model.values import define
 from hmret.model.verdicts import Reason
 
-__all__ = ["PHASES", "Counters", "Histogram", "Phases"]
-
 # hypeman's own buckets for durations, so that figures computed from them by its dashboards stay comparable.
 _SWEEP_BOUNDS = (
     *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75),

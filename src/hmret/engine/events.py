@@ -15,8 +15,6 @@ import attrs
 from hmret.actors.own_loop import OwnLoop
 from hmret.model.values import define, frozen
 
-__all__ = ["Event", "EventHub", "Listener"]
-
 # Events kept for listeners that reconnect: some minutes of a busy host, a few MiB.
 _KEPT = 4096
 

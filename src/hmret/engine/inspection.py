@@ -18,8 +18,6 @@ from hmret.model.references import ImageReference, parse_reference
 from hmret.model.values import frozen
 from hmret.model.verdicts import Verdict
 
-__all__ = ["Inspection", "folders_of", "named_image", "names_of"]
-
 
 @frozen(eq=False)
 class Inspection:

@@ -24,8 +24,6 @@ from hmret.model.report import Leased
 from hmret.model.times import SECOND, datetime_of, timedelta_nanoseconds
 from hmret.model.values import define
 
-__all__ = ["REMEDY", "Leases", "leased", "new_lease"]
-
 REMEDY = "remove the file once no lease in it matters any more, then restart hmret"
 """What to do about an unreadable record of leases."""
 

@@ -6,8 +6,6 @@ The message reads `event key=value …`. The event and its keys are also attache
 
 import logging
 
-__all__ = ["log_event"]
-
 _logger = logging.getLogger("hmret")
 
 

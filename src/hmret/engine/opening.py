@@ -50,8 +50,6 @@ from hmret.model.policy.config import RetentionConfig
 from hmret.model.times import timedelta_nanoseconds
 from hmret.model.values import frozen
 
-__all__ = ["open_engine", "open_quarantine", "open_retention"]
-
 
 @frozen(eq=False)
 class _Actors:

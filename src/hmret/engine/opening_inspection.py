@@ -49,8 +49,6 @@ from hmret.model.records.leases import Lease
 from hmret.model.unavailable import UnavailableError
 from hmret.model.values import frozen
 
-__all__ = ["Watchers", "inspect", "open_inspection", "opened_data_dir", "running"]
-
 _NO_FOLDER = (errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 

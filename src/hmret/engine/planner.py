@@ -21,8 +21,6 @@ from hmret.model.policy.config import RetentionConfig
 from hmret.model.values import define
 from hmret.model.verdicts import Reason
 
-__all__ = ["Planner"]
-
 _PATIENCE = 60.0
 """For how many seconds a sweep asks the fleet."""
 

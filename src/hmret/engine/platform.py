@@ -10,8 +10,6 @@ from hmret.disk.filesystem import POSIX, Filesystem
 from hmret.disk.kernel.clock import HOST_CLOCK, Clock
 from hmret.model.values import frozen
 
-__all__ = ["Platform"]
-
 
 @frozen
 class Platform:

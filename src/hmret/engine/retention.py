@@ -39,8 +39,6 @@ from hmret.model.verdicts import Verdict
 if TYPE_CHECKING:
     from hmret.engine.fleet.host_fleet import HostFleet
 
-__all__ = ["Retention"]
-
 
 @define(eq=False)
 class Retention:

@@ -17,8 +17,6 @@ from hmret.model.policy.config import RetentionConfig
 from hmret.model.report import SweepError, SweepReport, SweepStatus
 from hmret.model.times import SECOND, datetime_of
 
-__all__ = ["Schedule"]
-
 _LOOK_EVERY_SECONDS = 10.0
 """How often disk usage is checked between sweeps while it is close to the high mark."""
 

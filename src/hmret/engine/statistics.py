@@ -13,8 +13,6 @@ from hmret.model.policy.brake import Braking
 from hmret.model.report import SweepReport
 from hmret.model.values import frozen
 
-__all__ = ["HasMailbox", "Statistics", "statistics_of"]
-
 
 class HasMailbox(Protocol):
     """Anything that takes requests through a mailbox."""

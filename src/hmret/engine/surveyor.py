@@ -39,8 +39,6 @@ from hmret.model.references import forget_references
 from hmret.model.times import SECOND, datetime_of, nanoseconds_of
 from hmret.model.values import define, frozen
 
-__all__ = ["Moment", "Survey", "Surveyor"]
-
 _NEWCOMER_NS = 600 * SECOND
 """A guest created at most this long before a sweep counts as new: its tag may have been missed while it was moved."""
 _AHEAD_NS = 300 * SECOND

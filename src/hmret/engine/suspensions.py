@@ -11,8 +11,6 @@ from hmret.model.policy.config import RetentionConfig
 from hmret.model.records.folders import LostFolder
 from hmret.model.values import define
 
-__all__ = ["LEASES_BROKEN", "Suspensions", "is_source"]
-
 _BIND_MOUNT = "to keep it on another disk, replace the link with a bind mount"
 LEASES_BROKEN = (
     "a rename breaks the kernel's file leases on this file system (such as sshfs), so open disks cannot be "

@@ -6,8 +6,6 @@ from typing import TypeVar
 
 import anyio
 
-__all__ = ["OneTask", "first_error", "sole_error"]
-
 T_co = TypeVar("T_co", covariant=True)
 
 _WAY = "run it in a dedicated task: docs/EMBEDDING.md, 'Start in one task, stop in another'"

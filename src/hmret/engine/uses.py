@@ -21,8 +21,6 @@ from hmret.model.references import ImageReference
 from hmret.model.report import MarkedUsed
 from hmret.model.values import frozen
 
-__all__ = ["TagMovedError", "Uses"]
-
 
 class TagMovedError(Exception):
     """A tag moved between the moment it was resolved and the moment its image was locked."""

@@ -11,8 +11,6 @@ from hmret.fleet.wire import encode, read_token
 from hmret.model.errors import ConfigError
 from hmret.model.values import frozen
 
-__all__ = ["Credentials", "TlsFiles"]
-
 Send: TypeAlias = Callable[[str, str, bytes, str], Awaitable[bytes | Failure]]
 """Sends a request to an endpoint: its URL, the path, the content, the token."""
 

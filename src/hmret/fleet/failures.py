@@ -2,8 +2,6 @@
 
 from hmret.model.values import frozen
 
-__all__ = ["Failure", "judge_status", "malformed", "no_answer", "not_connected", "too_large"]
-
 _STALE_TOKENS = (
     "etcdserver: invalid auth token",
     "etcdserver: revision of auth store is old",

@@ -6,8 +6,6 @@ from hmret.fleet.keys import FleetKeys, generation_key
 from hmret.fleet.scanning import DigestCopies, scan_copies
 from hmret.fleet.store import Compare, Delete, Operation, Store, Txn, TxnResult, mod_is, value_is
 
-__all__ = ["forget_holder"]
-
 _BATCH = 40
 """Copies in one transaction: each takes two deletions and their comparisons, of 128 that there may be."""
 

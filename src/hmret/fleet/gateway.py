@@ -33,8 +33,6 @@ from hmret.fleet.store import (
 )
 from hmret.model.policy.fleet import FleetConfig
 
-__all__ = ["Gateway"]
-
 T = TypeVar("T")
 
 _LARGEST_ANSWER = 32 << 20

@@ -9,8 +9,6 @@ import re
 from hmret.fleet.store import Range, prefix_end
 from hmret.model.values import frozen
 
-__all__ = ["FleetKeys", "all_below", "generation_key", "host_of", "is_holder", "is_name", "make_holder"]
-
 _ROOT = "/hmret/1"
 _USED = "!used"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

@@ -29,17 +29,6 @@ from hmret.fleet.stored_values import read_drain, read_holding, read_summary, re
 from hmret.model.errors import FleetError, HostNotFoundError
 from hmret.model.fleet import FleetSettings
 
-__all__ = [
-    "changed_meanwhile",
-    "current_keys",
-    "find_holders",
-    "is_current",
-    "read_holdings",
-    "read_last_copies",
-    "read_settings",
-    "read_status",
-]
-
 _OLD_VERSIONS = {(3, 4): 22, (3, 5): 6}
 """Of each release the first patch that loses no acknowledged data."""
 _TRIES = 3

@@ -2,8 +2,6 @@
 
 from hmret.fleet.store import Answer, RevisionWentBackError, Seen
 
-__all__ = ["Newest"]
-
 
 class Newest:
     """The newest of a store's answers so far."""

@@ -41,8 +41,6 @@ from hmret.model.errors import FleetError
 from hmret.model.fleet import FleetSettings, Paused
 from hmret.model.values import frozen
 
-__all__ = ["FleetOperator"]
-
 _TRIES = 20
 """For a change that others overtake."""
 _BATCH = 100

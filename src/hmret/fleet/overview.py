@@ -7,18 +7,6 @@ from hmret.fleet.keys import host_of
 from hmret.model.fleet import FleetSettings, FleetState
 from hmret.model.values import frozen
 
-__all__ = [
-    "DrainedHost",
-    "EtcdStatus",
-    "FleetStatus",
-    "HeldCopy",
-    "Holdings",
-    "HostStatus",
-    "LastCopy",
-    "LocalStatus",
-    "TakenToken",
-]
-
 
 @frozen(kw_only=True)
 class DrainedHost:

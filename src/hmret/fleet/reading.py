@@ -18,23 +18,6 @@ from hmret.model.records.fleet import MarkAge
 from hmret.model.values import frozen
 from hmret.model.verdicts import Reason
 
-__all__ = [
-    "MOST_DIGESTS",
-    "ROLLED_BACK",
-    "UNREADABLE",
-    "CopyRead",
-    "FleetRead",
-    "HolderRead",
-    "JoinStep",
-    "holder_operations",
-    "judge_join",
-    "judge_release",
-    "one",
-    "parse_reading",
-    "read_operations",
-    "settings_of",
-]
-
 ROLLED_BACK = "etcd was restored from a backup: run hmret fleet reset"
 UNREADABLE = ReleaseOutcome(Reason.FLEET_UNREACHABLE, "the settings of the fleet in etcd cannot be read")
 

@@ -6,8 +6,6 @@ from hmret.fleet.keys import FleetKeys
 from hmret.fleet.store import KeyValue, RangeResult, Store, prefix_end
 from hmret.model.values import frozen
 
-__all__ = ["PAGE", "DigestCopies", "scan_copies", "scan_keys"]
-
 PAGE = 500
 """Keys in one request: some 75 KB, which are read in a few milliseconds; an engine's event loop does nothing else then."""
 

@@ -14,15 +14,6 @@ from hmret.model.fleet import FleetSettings, Paused
 from hmret.model.sizes import parse_share
 from hmret.model.times import datetime_of, format_time, nanoseconds_of, parse_time, timedelta_nanoseconds
 
-__all__ = [
-    "SETTABLE",
-    "budget_releases",
-    "change_setting",
-    "decode_settings",
-    "encode_settings",
-    "releases_per_token",
-]
-
 MOST_COPIES = 40
 """More witnesses do not fit into one transaction."""
 MOST_TOKENS = 100

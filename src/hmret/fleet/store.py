@@ -18,37 +18,6 @@ from typing import Literal, Protocol, TypeAlias
 from hmret.model.errors import HmretError
 from hmret.model.values import frozen
 
-__all__ = [
-    "MOST_OPERATIONS",
-    "Answer",
-    "Compare",
-    "Delete",
-    "DeleteResult",
-    "Health",
-    "KeyValue",
-    "Operation",
-    "OutcomeUnknownError",
-    "Put",
-    "PutResult",
-    "Range",
-    "RangeResult",
-    "Result",
-    "RevisionWentBackError",
-    "Seen",
-    "Store",
-    "StoreError",
-    "StoreRefusedError",
-    "StoreUnreachableError",
-    "Txn",
-    "TxnResult",
-    "WrongCredentialsError",
-    "absent",
-    "exists",
-    "mod_is",
-    "prefix_end",
-    "value_is",
-]
-
 MOST_OPERATIONS = 128
 """How many comparisons, or operations of one branch, a transaction may have, those of nested ones included."""
 

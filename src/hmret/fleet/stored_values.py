@@ -9,18 +9,6 @@ from hmret.fleet.overview import DrainedHost, HostStatus
 from hmret.model.fleet import FleetSummary
 from hmret.model.times import SECOND, datetime_of, format_time, nanoseconds_of, parse_time
 
-__all__ = [
-    "encode_drain",
-    "encode_holding",
-    "encode_notice",
-    "encode_summary",
-    "encode_use",
-    "read_drain",
-    "read_holding",
-    "read_summary",
-    "read_use",
-]
-
 _USED_DIGITS = 10
 
 T = TypeVar("T")

@@ -12,25 +12,6 @@ from hmret.fleet.store import Compare, Delete, Operation, Put, Range, Txn, absen
 from hmret.fleet.stored_values import encode_holding, encode_notice, encode_use
 from hmret.model.values import frozen
 
-__all__ = [
-    "MOST_HOLDINGS",
-    "MOST_USES",
-    "Session",
-    "check_registered",
-    "end_former_session",
-    "go_live",
-    "introduce_policy",
-    "is_dead",
-    "join",
-    "note_rolled_back",
-    "register",
-    "release",
-    "take_out",
-    "take_token",
-    "tell_summary",
-    "tell_uses",
-]
-
 MOST_HOLDINGS = 120
 """Copies in one transaction: a few less than the operations that etcd allows in one."""
 MOST_USES = 60

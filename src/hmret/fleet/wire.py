@@ -25,22 +25,6 @@ from hmret.fleet.store import (
 )
 from hmret.model.values import frozen
 
-__all__ = [
-    "Status",
-    "encode",
-    "range_document",
-    "read_alarms",
-    "read_error",
-    "read_grant",
-    "read_keep_alive",
-    "read_quota",
-    "read_range",
-    "read_status",
-    "read_token",
-    "read_txn",
-    "txn_document",
-]
-
 encode = msgspec.json.encode
 """Make the bytes of a request from its document."""
 

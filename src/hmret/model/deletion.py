@@ -14,8 +14,6 @@ from hmret.model.images import Image, Key
 from hmret.model.values import frozen
 from hmret.model.verdicts import Reason
 
-__all__ = ["Deletion", "DueRow", "Failed", "Kept", "Recheck"]
-
 
 class DueRow(msgspec.Struct, frozen=True, gc=False):
     """One repository that has the image, and what its row was judged by.

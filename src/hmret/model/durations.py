@@ -7,8 +7,6 @@ import re
 import reprlib
 from collections.abc import Mapping
 
-__all__ = ["format_duration", "format_span", "go_duration", "parse_duration", "parse_span"]
-
 _UNITS = {
     "ns": 1,
     "us": 1_000,

@@ -11,19 +11,6 @@ from typing import Protocol
 from hmret.model.values import frozen
 from hmret.model.verdicts import Reason
 
-__all__ = [
-    "CopyFacts",
-    "CopyRules",
-    "FleetLink",
-    "FleetSettings",
-    "FleetState",
-    "FleetSummary",
-    "FleetView",
-    "Paused",
-    "ReleaseOutcome",
-    "WholeCopy",
-]
-
 _FUTURE_TOLERANCE = timedelta(minutes=5)
 """The clocks of a fleet's hosts may differ by so much; a use further ahead is taken for one now."""
 

@@ -13,8 +13,6 @@ from hmret.model.references import parsed
 if TYPE_CHECKING:
     from hmret.model.images import Key, Reference
 
-__all__ = ["ReferenceIndex", "Timers"]
-
 
 class Timers(Mapping["Key", int | None]):
     """The `unused_since` of each image that has a state file, in nanoseconds; None: unset or unreadable."""

@@ -13,22 +13,6 @@ from hmret.model.grouping import ReferenceIndex, Timers
 from hmret.model.origins import Builds
 from hmret.model.values import frozen
 
-__all__ = [
-    "Cause",
-    "ContentOwners",
-    "DiskUsage",
-    "Image",
-    "Inventory",
-    "Key",
-    "Obstacle",
-    "Reference",
-    "Remembered",
-    "Repository",
-    "SharedDisk",
-    "Suspension",
-    "Thing",
-]
-
 Key = tuple[str, str]
 """Identifies an image: its normalised repository and its digest (`sha256:` and 64 hex digits)."""
 

@@ -14,8 +14,6 @@ from hmret.model.errors import InvalidReferenceError
 from hmret.model.references import parsed
 from hmret.model.values import frozen
 
-__all__ = ["LABEL", "Builds", "Origins", "is_local"]
-
 LABEL = "io.hmret.pullable"
 """The label of an image that says, as `true` or `false`, whether it can be pulled again; it overrides other
 evidence.

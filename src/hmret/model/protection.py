@@ -18,18 +18,6 @@ from hmret.model.tag_history import (
     recall,
 )
 
-__all__ = [
-    "NO_PROTECTION",
-    "RepositoryProtection",
-    "StaleReference",
-    "foreign_owners",
-    "names_above",
-    "protect_repository",
-    "protected_keys",
-    "protected_sources",
-    "stale_references",
-]
-
 _by_source = attrgetter("source", "image")
 _OF_FILES = ("instance/", "snapshot/")
 _OF_IMAGE = "image/"

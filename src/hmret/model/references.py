@@ -12,8 +12,6 @@ import msgspec
 
 from hmret.model.errors import InvalidReferenceError
 
-__all__ = ["ImageReference", "digest_in", "forget_references", "is_repository", "parse_reference", "parsed"]
-
 _PATH_MAX = 255
 
 # No two parts of the grammar can match the same character at the same position, so a text that does not match

@@ -8,17 +8,6 @@ import attrs
 from hmret.model.images import Suspension
 from hmret.model.values import frozen
 
-__all__ = [
-    "DeletedImage",
-    "Leased",
-    "MarkedUsed",
-    "Quarantined",
-    "Restored",
-    "SweepError",
-    "SweepReport",
-    "SweepStatus",
-]
-
 
 class SweepStatus(enum.StrEnum):
     """How a sweep ended."""

@@ -4,8 +4,6 @@ import re
 from decimal import Decimal
 from fractions import Fraction
 
-__all__ = ["format_exact_size", "format_share", "parse_share", "parse_size"]
-
 _SIZE = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,9}))?(B|[kK]B|[KMGT]iB|[MGT]B)?")
 _SHARE = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,330})?%")  # no float needs more digits
 _POWERS = {"k": 1, "K": 1, "M": 2, "G": 3, "T": 4}

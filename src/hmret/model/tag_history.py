@@ -15,19 +15,6 @@ from hmret.model.references import ImageReference, parsed
 from hmret.model.times import SECOND, nanoseconds_of
 from hmret.model.values import frozen
 
-__all__ = [
-    "TagHistory",
-    "TagName",
-    "current_digest",
-    "digests_in",
-    "is_unreadable_tag",
-    "named_images",
-    "named_tags",
-    "put_together",
-    "recall",
-    "unseen_tags",
-]
-
 TagName = tuple[str, str]
 """A repository and a tag in it."""
 

@@ -10,8 +10,6 @@ import re
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 
-__all__ = ["SECOND", "datetime_of", "format_time", "nanoseconds_of", "parse_time", "timedelta_nanoseconds"]
-
 SECOND = 1_000_000_000
 """Nanoseconds in a second."""
 

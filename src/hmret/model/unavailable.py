@@ -2,8 +2,6 @@
 
 from hmret.model.errors import ConfigError
 
-__all__ = ["NO_THREAD", "UnavailableError", "is_thread_refusal"]
-
 NO_THREAD = "no thread can be started: check the limits on processes and tasks"
 _REFUSAL = "can't start new thread"  # the words of Python's own RuntimeError
 

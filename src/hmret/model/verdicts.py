@@ -6,8 +6,6 @@ from datetime import datetime
 from hmret.model.times import datetime_of
 from hmret.model.values import frozen
 
-__all__ = ["ACTIONS", "Action", "Holder", "Reason", "Summary", "Verdict"]
-
 
 class Action(enum.StrEnum):
     """What a sweep does with an image."""

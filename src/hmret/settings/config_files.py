@@ -16,15 +16,6 @@ from hmret.model.unavailable import UnavailableError
 from hmret.model.values import frozen
 from hmret.settings.source_location import SourceLocation
 
-__all__ = [
-    "HYPEMAN_FILES",
-    "OWN_FILE",
-    "ConfigFile",
-    "find_config_files",
-    "in_home",
-    "reason_of",
-]
-
 HYPEMAN_FILES = ("/etc/hypeman/config.yaml", "~/.config/hypeman/config.yaml")
 """Where hypeman's own file may be; the first that exists counts, unless a variable or an option names one."""
 OWN_FILE = "/etc/hmret/config.yaml"

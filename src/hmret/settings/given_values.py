@@ -12,8 +12,6 @@ from hmret.model.errors import ConfigError
 from hmret.model.values import frozen
 from hmret.settings.source_location import SourceLocation, name_unknown, show
 
-__all__ = ["COUNT_END", "UNREADABLE", "WHOLE_NUMBER", "Entries", "Form", "GivenValue", "Node", "typed_node"]
-
 COUNT_END = 10**18
 """Numbers from here on are out of range, in every source."""
 WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")

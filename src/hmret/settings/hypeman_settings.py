@@ -11,8 +11,6 @@ from hmret.model.policy.config import RetentionConfig
 from hmret.model.sizes import format_exact_size, format_share
 from hmret.settings.given_values import Entries, GivenValue, Node
 
-__all__ = ["NEIGHBOURS", "doubt_neighbours", "neighbour_values"]
-
 _IMAGE_STORAGE = "limits.max_image_storage"
 _METRICS = "metrics.port"
 _API = "port"

@@ -7,8 +7,6 @@ from hmret.model.values import frozen
 from hmret.settings.load import Settings
 from hmret.settings.schema import SETTINGS
 
-__all__ = ["SettingOrigin", "SettingsInForce", "loaded_settings", "settings_of_program"]
-
 
 @frozen
 class SettingOrigin:

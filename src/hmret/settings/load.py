@@ -21,8 +21,6 @@ from hmret.settings.source_location import SourceLocation, name_unknown, show
 from hmret.settings.warnings import Setting, Source, warnings_about
 from hmret.settings.writing import show_value
 
-__all__ = ["Settings", "load_settings"]
-
 _PREFIXES = ("IMAGES__AUTO_DELETE__", "HMRET__")
 
 

@@ -11,8 +11,6 @@ from hmret.settings.schema import SETTINGS, change_config
 from hmret.settings.source_location import SourceLocation, name_unknown, show
 from hmret.settings.writing import show_value
 
-__all__ = ["config_from_policy", "policy_fingerprint", "policy_settings"]
-
 _SETTINGS = {setting.key: setting for setting in SETTINGS}
 _POLICY = [setting.key for setting in SETTINGS if setting.declared.is_policy]
 

@@ -14,8 +14,6 @@ from hmret.settings.given_values import COUNT_END, WHOLE_NUMBER, Form, GivenValu
 from hmret.settings.schema import RULE_SETTINGS, SettingSchema
 from hmret.settings.source_location import SourceLocation, show
 
-__all__ = ["read_setting"]
-
 _DURATION = "a duration of at most 2562047h, such as 30d, 1w, 720h or 1h30m"
 _HYPEMAN_DURATION = "a Go duration of at most 2562047h, such as 720h or 1h30m (days are not a unit)"
 _SIZE = "a size of less than 10^18 bytes, such as 500GiB or 500GB (bytes need no unit)"

@@ -5,8 +5,6 @@ from collections.abc import Iterator, Sequence
 from hmret.model.policy.pattern_doubts import covers, show_pattern, why_never, why_never_tag
 from hmret.model.policy.rules import Rule
 
-__all__ = ["doubt_rules"]
-
 _MOST_RULES = 300  # the number of rules that are compared with each other
 
 

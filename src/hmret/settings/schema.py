@@ -16,15 +16,6 @@ from hmret.model.policy.rules import Rule
 from hmret.model.values import frozen
 from hmret.settings.source_location import SourceLocation, show
 
-__all__ = [
-    "ALL_SECTIONS",
-    "RULE_SETTINGS",
-    "SECTIONS",
-    "SETTINGS",
-    "SettingSchema",
-    "change_config",
-]
-
 _MAX_PROBLEM = 160  # characters
 _FLAGS = {
     "images.auto_delete.enabled": "--enable",

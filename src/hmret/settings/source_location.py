@@ -5,8 +5,6 @@ from collections.abc import Collection
 from hmret.model.errors import ConfigError
 from hmret.model.values import frozen
 
-__all__ = ["SourceLocation", "name_unknown", "show"]
-
 
 @frozen
 class SourceLocation:

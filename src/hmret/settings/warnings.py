@@ -13,8 +13,6 @@ from hmret.model.values import frozen
 from hmret.settings.hypeman_settings import NEIGHBOURS, doubt_neighbours
 from hmret.settings.rule_warnings import doubt_rules
 
-__all__ = ["Setting", "Source", "warnings_about"]
-
 Source = Literal["default", "file", "environment", "flag"]
 
 AUTO_DELETE = "images.auto_delete"

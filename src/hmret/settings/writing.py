@@ -12,8 +12,6 @@ from hmret.model.sizes import format_exact_size, format_share
 from hmret.model.times import SECOND
 from hmret.settings.schema import RULE_SETTINGS, SETTINGS, SettingSchema
 
-__all__ = ["schema_document", "show_value", "write_value"]
-
 _WORDS: Mapping[object, str] = {None: "", True: "true", False: "false", "": '""'}
 
 

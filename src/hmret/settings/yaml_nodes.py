@@ -12,8 +12,6 @@ import yaml
 from hmret.settings.given_values import UNREADABLE, WHOLE_NUMBER, Entries, Form, GivenValue, Node
 from hmret.settings.source_location import SourceLocation, show
 
-__all__ = ["read_yaml"]
-
 LOADERS = ("CSafeLoader", "SafeLoader")
 """By name; the first that PyYAML was built with is taken."""
 

@@ -11,8 +11,6 @@ from hmret.fleet.store import StoreError
 from hmret.model.fleet import CopyFacts
 from hmret.model.values import define
 
-__all__ = ["Asking", "Facts"]
-
 # What is held back is asked about less and less often: 500 last copies on each of 1,000 hosts would otherwise be
 # 8,000 questions a second.
 _LONGEST_PAUSE_SECONDS = 3600.0

@@ -20,8 +20,6 @@ from hmret.fleet.store import (
     TxnResult,
 )
 
-__all__ = ["Contact"]
-
 T = TypeVar("T")
 
 # A member that fails is not asked again at once, so a second try reaches another one.

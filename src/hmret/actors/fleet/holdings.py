@@ -16,8 +16,6 @@ from hmret.fleet.transactions import MOST_HOLDINGS, Session, check_registered, r
 from hmret.model.fleet import WholeCopy
 from hmret.model.records.fleet import Standing
 
-__all__ = ["Holdings"]
-
 
 class Holdings:
     """What is here, and what of it is registered."""

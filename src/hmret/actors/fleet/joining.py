@@ -26,8 +26,6 @@ from hmret.fleet.store import RangeResult, StoreError
 from hmret.fleet.transactions import Session, end_former_session, join, note_rolled_back
 from hmret.model.fleet import FleetState
 
-__all__ = ["CannotJoinError", "Joining"]
-
 # If the holder or the record was replaced, look again; if that keeps happening, somebody else is at work on it.
 _ROUNDS = 4
 

@@ -26,8 +26,6 @@ from hmret.fleet.store import Store, StoreError
 from hmret.model.fleet import FleetState, FleetSummary, FleetView, ReleaseOutcome, WholeCopy
 from hmret.model.times import nanoseconds_of
 
-__all__ = ["FleetKeeper"]
-
 
 class FleetKeeper(Actor[Call[Any]]):
     """Joins a fleet, registers and releases copies, and tells uses; satisfies `hmret.model.fleet.FleetLink`.

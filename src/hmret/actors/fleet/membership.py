@@ -15,8 +15,6 @@ from hmret.model.fleet import CopyRules, FleetSettings, FleetState
 from hmret.model.times import datetime_of
 from hmret.model.values import frozen
 
-__all__ = ["LOST", "FleetTerms", "Membership", "SessionOverError"]
-
 LOST = "the session is over: joining again"
 
 _HOSTS_SECONDS = 60.0

@@ -11,8 +11,6 @@ from hmret.disk.filesystem import Filesystem
 from hmret.disk.records.fleet import FleetRecord
 from hmret.model.records.fleet import Standing
 
-__all__ = ["Records"]
-
 T = TypeVar("T")
 
 

@@ -23,8 +23,6 @@ from hmret.model.records.fleet import Standing
 from hmret.model.values import define, frozen
 from hmret.model.verdicts import Reason
 
-__all__ = ["Releasing", "outcome_unless_joined"]
-
 _AT_A_TIME = 8
 """Concurrent releases: a 3-node cluster completes about this many in the time of one."""
 

@@ -13,8 +13,6 @@ from hmret.fleet.store import StoreError
 from hmret.fleet.transactions import Session, go_live
 from hmret.model.fleet import FleetState
 
-__all__ = ["Sessions"]
-
 # Hosts that lost their sessions together must not come back together, again and again.
 _FIRST_WAIT_SECONDS = 1.0
 _LONGEST_WAIT_SECONDS = 30.0

@@ -13,8 +13,6 @@ from hmret.fleet.transactions import Session, introduce_policy, take_token
 from hmret.model.fleet import FleetSettings
 from hmret.model.values import define, frozen
 
-__all__ = ["PERIOD_SECONDS", "Token", "Tokens"]
-
 PERIOD_SECONDS = 3600
 """How long a token is taken for; nothing makes it longer, or shorter."""
 

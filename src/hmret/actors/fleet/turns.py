@@ -16,8 +16,6 @@ from hmret.fleet.stored_values import encode_summary, read_summary
 from hmret.fleet.transactions import Session, is_dead, tell_summary
 from hmret.model.fleet import FleetSummary
 
-__all__ = ["Housekeeping", "Summaries"]
-
 _SUMMARY_SECONDS = 300.0
 _SHORTEST_REFRESH_SECONDS = 60.0
 _HOUR_SECONDS = 3600.0

@@ -12,8 +12,6 @@ from hmret.fleet.transactions import MOST_USES, Session, tell_uses
 from hmret.model.fleet import CopyRules
 from hmret.model.times import SECOND
 
-__all__ = ["Uses"]
-
 # A use is told at a tenth of the time for which it counts, so that time is never missed by more than that.
 _PARTS = 10
 _SHORTEST = timedelta(seconds=1)

@@ -16,8 +16,6 @@ from anyio.abc import ByteStream, SocketAttribute
 
 from hmret.api.http.group_guard import peer_of
 
-__all__ = ["ClientStream", "accept"]
-
 
 class ClientStream(ByteStream):
     """One client connection; `send` gives up on a client that does not read, even if its caller is shielded."""

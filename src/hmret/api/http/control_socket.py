@@ -14,17 +14,6 @@ from hmret.model.errors import ConfigError
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.unavailable import UnavailableError
 
-__all__ = [
-    "SOCKET_NAME",
-    "ControlSocket",
-    "bound_socket",
-    "connectable",
-    "control_socket_path",
-    "group_of",
-    "listening_socket",
-    "own_path",
-]
-
 SOCKET_NAME = "hmret.sock"
 
 _KEY = "hmret.control_socket"

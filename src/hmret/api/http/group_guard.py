@@ -13,8 +13,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hmret.api.problems import Problem, problem_response
 
-__all__ = ["GroupGuard", "peer_of"]
-
 _ASKING = frozenset(("GET", "HEAD"))
 # They change nothing, although they are POST requests.
 _QUESTIONS = frozenset(("/v1/plan",))

@@ -10,8 +10,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hmret.api.problems import Problem, problem_response
 
-__all__ = ["HostGuard", "own_names"]
-
 # They contain nothing that another site's page could misuse, and scrapers and probes may use other host
 # names.
 _OPEN_TO_ALL = frozenset(("/metrics", "/healthz", "/readyz"))

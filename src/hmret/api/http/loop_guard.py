@@ -4,8 +4,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hmret.engine.retention import Retention
 
-__all__ = ["LoopGuard"]
-
 
 class LoopGuard:
     """Rejects every request that arrives on an event loop other than the engine's.

@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 
-__all__ = ["SCRIPTS", "load_page"]
-
 SCRIPTS = (
     "elements.js",
     "words.js",

@@ -14,15 +14,6 @@ from hmret.api.problems import Problem
 from hmret.model.durations import parse_span
 from hmret.model.times import SECOND, datetime_of, parse_time
 
-__all__ = [
-    "LARGEST_BODY",
-    "read_body",
-    "read_choice",
-    "read_count",
-    "read_moment",
-    "read_ttl",
-]
-
 LARGEST_BODY = 64 * 1024
 """In bytes; the longest references have a few hundred."""
 

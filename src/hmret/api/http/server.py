@@ -21,8 +21,6 @@ from hmret.api.http.group_guard import GroupGuard
 from hmret.engine.log import log_event
 from hmret.model.values import frozen
 
-__all__ = ["Limits", "Server"]
-
 # `accept` fails because of a shortage that may be over in a moment.
 _PASSING = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED))
 _PAUSE = 0.1

@@ -19,8 +19,6 @@ from hmret.engine.sweep.batches import batches
 from hmret.model.plan.plan import Plan
 from hmret.model.policy.config import RetentionConfig
 
-__all__ = ["EventStream", "PlanStream", "Stream", "read_event_id", "write_event_id"]
-
 # Images and events written at a time: one or two milliseconds.
 _IMAGES = 500
 _EVENTS = 200

@@ -18,18 +18,6 @@ from hmret.model.verdicts import Holder, Reason, Verdict
 if TYPE_CHECKING:
     from hmret.model.plan.differences import Difference
 
-__all__ = [
-    "comparison_document",
-    "document_of",
-    "documents_of",
-    "explain_document",
-    "explained_detail",
-    "image_document",
-    "plan_head",
-    "read_explained",
-    "read_plan",
-]
-
 D = TypeVar("D", bound=structs.Document)
 
 _SUSPENSIONS = re.compile(rf"(?:\A|; )(?P<words>(?:{'|'.join(Cause)})(?::|;|\Z).*)", re.DOTALL)

@@ -21,14 +21,6 @@ from hmret.model.plan.plan import Plan
 from hmret.model.times import nanoseconds_of, timedelta_nanoseconds
 from hmret.model.verdicts import Action, Verdict
 
-__all__ = [
-    "drain_document",
-    "fleet_document",
-    "fleet_plan_document",
-    "holdings_document",
-    "settings_document",
-]
-
 
 def fleet_document(local: LocalStatus, status: FleetStatus | None) -> structs.FleetDocument:
     """Convert how a host stands to its fleet, and the fleet; None: etcd did not tell."""

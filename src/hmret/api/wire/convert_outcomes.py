@@ -19,14 +19,6 @@ if TYPE_CHECKING:
     from hmret.engine.statistics import Statistics
     from hmret.model.plan.forecast import Outlook
 
-__all__ = [
-    "forecast_document",
-    "quarantine_document",
-    "report_json",
-    "status_document",
-    "sweep_document",
-]
-
 _USUAL_DATA_DIR = RetentionConfig().data_dir
 
 # How many deleted images and errors of a sweep a status lists; the counts next to them include all.

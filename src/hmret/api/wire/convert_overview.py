@@ -15,8 +15,6 @@ from hmret.settings.in_force import SettingsInForce
 from hmret.settings.schema import RULE_SETTINGS, SETTINGS, SettingSchema
 from hmret.settings.writing import show_value, write_value
 
-__all__ = ["history_document", "policy_document", "space_document", "used_images"]
-
 
 def history_document(past: Past, *, journal: bool, last_event_id: str) -> structs.HistoryDocument:
     """Convert what happened."""

@@ -15,30 +15,6 @@ from msgspec import UNSET, Meta, UnsetType
 from hmret.model.images import Cause
 from hmret.model.verdicts import Action, Reason
 
-__all__ = [
-    "CandidatePlanDocument",
-    "ComparisonDocument",
-    "Count",
-    "CoveringLeaseDocument",
-    "DifferenceDocument",
-    "Digest",
-    "Document",
-    "ExplainedDocument",
-    "HolderDocument",
-    "ImageDocument",
-    "PlanDocument",
-    "PlanHead",
-    "Seconds",
-    "StaleReferenceDocument",
-    "SummaryDocument",
-    "SuspensionDocument",
-    "Texts",
-    "Time",
-    "VmNames",
-    "cell_text",
-    "encode_document",
-]
-
 Count = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(ge=0)]
 Time = Annotated[

@@ -11,29 +11,6 @@ from hmret.api.wire.structs import Count, Digest, Document, ImageDocument, Texts
 from hmret.api.wire.structs_requests import Body
 from hmret.model.fleet import FleetState
 
-__all__ = [
-    "DrainBody",
-    "DrainDocument",
-    "DrainedDocument",
-    "EtcdDocument",
-    "FleetBudgetDocument",
-    "FleetDocument",
-    "FleetGenerationDocument",
-    "FleetHoldersDocument",
-    "FleetHoldingsDocument",
-    "FleetHostDocument",
-    "FleetPlanDocument",
-    "FleetSettingsChangedDocument",
-    "FleetSettingsDocument",
-    "HeldCopyDocument",
-    "HostBody",
-    "LastCopyDocument",
-    "PauseBody",
-    "PausedDocument",
-    "SetBody",
-    "TakenTokenDocument",
-]
-
 _LONGEST_TEXT = 1024
 _Text = Annotated[str, Meta(max_length=_LONGEST_TEXT)]
 _By = Annotated[_Text, Meta(description="Who does this, for other operators to see.")]

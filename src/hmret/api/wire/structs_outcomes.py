@@ -20,34 +20,6 @@ from hmret.model.fleet import FleetState
 from hmret.model.report import SweepStatus
 from hmret.model.verdicts import Action, Reason
 
-__all__ = [
-    "LARGEST_PAGE",
-    "MOST_DAYS",
-    "BrakeDocument",
-    "ConfirmedDocument",
-    "DeletedImageDocument",
-    "DiskDocument",
-    "DueDocument",
-    "ForecastDocument",
-    "HealthDocument",
-    "HoldingDocument",
-    "ImagesDocument",
-    "LeaseDocument",
-    "LeasesDocument",
-    "MarkedUsedDocument",
-    "ProblemDocument",
-    "QuarantineDocument",
-    "QuarantineSizeDocument",
-    "QuarantinedDocument",
-    "RestoredDocument",
-    "StatusDocument",
-    "StoppedTimersDocument",
-    "SweepErrorDocument",
-    "SweepReportDocument",
-    "TotalsDocument",
-    "WithinDocument",
-]
-
 LARGEST_PAGE = 1000
 """Maximum number of images in one page."""
 

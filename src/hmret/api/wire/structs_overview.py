@@ -9,22 +9,6 @@ from hmret.api.wire.structs import Count, Digest, Document, Seconds, Texts, Time
 from hmret.engine.overview.space import SpaceState
 from hmret.model.verdicts import Reason
 
-__all__ = [
-    "LARGEST_LIST",
-    "MOST_PAST_DAYS",
-    "HistoryDocument",
-    "NextDocument",
-    "PolicyDocument",
-    "RepositoriesDocument",
-    "RepositoryDocument",
-    "SettingDocument",
-    "SpaceDocument",
-    "UsedImageDocument",
-    "UserDocument",
-    "UsersDocument",
-    "WentDocument",
-]
-
 LARGEST_LIST = 1000
 """Maximum number of repositories or users in one page."""
 

@@ -8,17 +8,6 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-__all__ = [
-    "Body",
-    "CandidateBody",
-    "ConfirmBody",
-    "GivenImage",
-    "GrantLeaseBody",
-    "MarkUsedBody",
-    "RenewLeaseBody",
-    "RestoreBody",
-]
-
 _LONGEST_TEXT = 1024
 
 GivenImage = Annotated[

@@ -16,8 +16,6 @@ from hmret.settings.load import Settings
 from hmret.settings.schema import RULE_SETTINGS, SETTINGS
 from hmret.settings.writing import write_value
 
-__all__ = ["check_config"]
-
 
 def check_config(
     *,

@@ -10,8 +10,6 @@ from hmret.cli.image_names import COMPLETED, TIME_SECONDS
 from hmret.cli.parsing.app import make_app
 from hmret.cli.parsing.command_table import GROUPS, WITHOUT_VALUE
 
-__all__ = ["Shell", "completion"]
-
 Shell = Literal["bash", "zsh", "fish"]
 """A supported shell."""
 

@@ -14,8 +14,6 @@ from hmret.cli.parsing.fewer_options import WITHOUT_POLICY, WithoutPolicy
 from hmret.model.errors import ConfigError
 from hmret.model.policy.config import RetentionConfig
 
-__all__ = ["confirm"]
-
 
 def confirm(
     *what: Annotated[str, Parameter(help="Folders that are reported as lost, or clock.")],

@@ -7,8 +7,6 @@ from cyclopts import Parameter
 from hmret.cli.parsing.options import Place
 from hmret.model.errors import ConfigError
 
-__all__ = ["demo"]
-
 _PAGE = "127.0.0.1:9874"
 
 

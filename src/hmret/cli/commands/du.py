@@ -20,8 +20,6 @@ from hmret.model.policy.limits import DiskLimits
 from hmret.model.sizes import format_share
 from hmret.model.verdicts import Action, Verdict
 
-__all__ = ["du"]
-
 _BY_REPOSITORY = (
     Column(title="repository", worth=9, least=16, least_of=last_part, shorten=shorten_repository),
     Column(title="images", worth=7, is_right=True),

@@ -15,8 +15,6 @@ from hmret.cli.display.words import name_source
 from hmret.cli.garbage_collector import collect_from_now_on
 from hmret.cli.parsing.fewer_options import ASKING, Asking
 
-__all__ = ["events"]
-
 _SECOND = len("2026-12-24T00:00:00")
 _FIRST = ("time", "event", "image", "vm_names")
 _LONG_EVENT = 14

@@ -18,8 +18,6 @@ from hmret.model.images import Suspension
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.verdicts import Reason, Verdict
 
-__all__ = ["explain"]
-
 _UNTIL = {
     Reason.NEWLY_UNUSED: "the next sweep will start its timer; it will be deleted a full window after that",
     Reason.DEFERRED: "one of the next sweeps will delete it",

@@ -18,8 +18,6 @@ from hmret.model.errors import ConfigError
 from hmret.model.plan.forecast import Outlook, summarize
 from hmret.settings.load import Settings
 
-__all__ = ["forecast"]
-
 _WIDTH = 40
 """Characters of the longest bar."""
 

@@ -21,8 +21,6 @@ from hmret.cli.parsing.options import DEFAULTS, Common
 from hmret.cli.planning import make_plan
 from hmret.model.verdicts import Action, Reason, Verdict
 
-__all__ = ["images"]
-
 _COLUMNS = (
     Column(title="repository", worth=9, least=16, least_of=last_part, shorten=shorten_repository),
     Column(title="digest", worth=8),

@@ -15,8 +15,6 @@ from hmret.cli.display.tables import shorten_digest
 from hmret.cli.parsing.fewer_options import ASKING, Asking
 from hmret.cli.parsing.options import Named, read_span
 
-__all__ = ["lease", "leases", "unlease"]
-
 Id = Annotated[str, Parameter(name="ID", help="The id of a lease, as shown by lease and leases.")]
 
 

@@ -15,8 +15,6 @@ from hmret.model.errors import ImageNotFoundError, InvalidReferenceError
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.report import MarkedUsed
 
-__all__ = ["mark_used"]
-
 
 def mark_used(
     image: Named,

@@ -44,8 +44,6 @@ from hmret.model.errors import ConfigError
 from hmret.model.times import datetime_of, parse_time
 from hmret.model.verdicts import Verdict
 
-__all__ = ["plan", "show_plan"]
-
 # About as many as a person scrolls through; a pipe gets all.
 _MOST_ON_TERMINAL = 200
 

@@ -20,8 +20,6 @@ from hmret.model.policy.config import RetentionConfig
 from hmret.model.report import Restored
 from hmret.model.times import parse_time
 
-__all__ = ["quarantine", "restore"]
-
 _COLUMNS = (
     Column(title="repository", worth=9, least=16, least_of=last_part, shorten=shorten_repository),
     Column(title="digest", worth=8),

@@ -10,8 +10,6 @@ from hmret.cli.display.tables import format_seconds, format_size, format_suspens
 from hmret.cli.parsing.fewer_options import ASKING, Asking
 from hmret.model.fleet import FleetState
 
-__all__ = ["status"]
-
 
 def status(*, common: Asking = ASKING) -> int:
     """Show the status of the running engine."""

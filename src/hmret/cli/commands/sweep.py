@@ -30,8 +30,6 @@ from hmret.model.report import SweepReport, SweepStatus
 from hmret.model.times import parse_time
 from hmret.settings.load import Settings
 
-__all__ = ["sweep"]
-
 _DONE = (SweepStatus.SUCCESS, SweepStatus.DISABLED)
 
 

@@ -13,8 +13,6 @@ from hmret.cli.display.output import write_result
 from hmret.cli.parsing.options import Place
 from hmret.settings.load import load_settings
 
-__all__ = ["unit", "unit_text"]
-
 _HOMES = ("/home", "/root", "/run/user")
 _TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108 - only compared as names, nothing is written there
 _COMMAND = "/usr/bin/hmret"

@@ -15,17 +15,6 @@ from hmret.model.times import parse_time
 from hmret.model.values import define, frozen
 from hmret.model.verdicts import Action, Reason, Verdict
 
-__all__ = [
-    "Chronicle",
-    "Deletion",
-    "DemoEvent",
-    "day_of",
-    "days_of",
-    "freed_text",
-    "held_text",
-    "short",
-]
-
 
 @frozen
 class DemoEvent:

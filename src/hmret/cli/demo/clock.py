@@ -11,8 +11,6 @@ from datetime import timedelta
 from hmret.model.clock.clock_guard import ClockReading
 from hmret.model.times import SECOND, parse_time, timedelta_nanoseconds
 
-__all__ = ["DAY", "DemoClock"]
-
 DAY = timedelta(days=1)
 
 _START_NS = parse_time("2026-01-01T00:00:00Z")

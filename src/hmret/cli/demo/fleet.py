@@ -34,8 +34,6 @@ from hmret.model.references import parse_reference
 from hmret.model.values import define
 from hmret.model.verdicts import Reason
 
-__all__ = ["run_fleet"]
-
 _HOSTS = ("a", "b", "c")
 _FLEET = "demo"
 _IMAGE = "ghcr.io/kernel/agent:1"

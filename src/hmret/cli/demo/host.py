@@ -23,8 +23,6 @@ from hmret.model.references import parse_reference
 from hmret.model.times import format_time
 from hmret.model.values import define
 
-__all__ = ["Host", "offers_leases"]
-
 
 @define(eq=False)
 class Host:

@@ -19,8 +19,6 @@ from hmret.model.references import ImageReference
 from hmret.model.times import format_time
 from hmret.model.values import frozen
 
-__all__ = ["DISK", "ImageStore", "StoredImage", "hash_disk"]
-
 DISK = "rootfs.erofs"
 
 _APPARENT_BYTES = 8 * 1024 * 1024

@@ -17,8 +17,6 @@ from hmret.model.plan.plan import Plan
 from hmret.model.values import frozen
 from hmret.model.verdicts import Reason, Verdict
 
-__all__ = ["Outcome", "find_faults", "outcomes", "sum_up", "to_document"]
-
 _WHY = {
     Reason.LEASED: "a lease covers it",
     Reason.PINNED: "its repository is pinned",

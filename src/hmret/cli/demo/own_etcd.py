@@ -9,8 +9,6 @@ from pathlib import Path
 
 from hmret.model.errors import HmretError
 
-__all__ = ["find_etcd", "running_etcd"]
-
 _PROGRAM = "etcd"
 _STOP_SECONDS = 5
 _LOG_BYTES = 400

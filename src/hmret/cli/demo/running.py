@@ -36,8 +36,6 @@ from hmret.model.policy.config import AutoDelete, RetentionConfig
 from hmret.model.times import timedelta_nanoseconds
 from hmret.model.values import frozen
 
-__all__ = ["run", "temporary_folder"]
-
 _UNUSED_FOR = 30 * DAY
 _SWEEPS_PER_DAY = 1.6
 _CONFIG = "config.yaml"

@@ -24,8 +24,6 @@ from hmret.model.policy.rules import Rule
 from hmret.model.values import define
 from hmret.model.verdicts import Reason
 
-__all__ = ["ALLOWED", "DAYS", "PINNED", "Story", "StoryError"]
-
 ALLOWED = ("docker.io/library/*", "ghcr.io/kernel/*", "registry.local:5000/*")
 PINNED = ("ghcr.io/kernel/golden",)
 DAYS = 44

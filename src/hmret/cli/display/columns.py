@@ -8,16 +8,6 @@ from hmret.cli.display.output import is_terminal, printable
 from hmret.cli.display.tables import format_table
 from hmret.model.values import frozen
 
-__all__ = [
-    "Column",
-    "format_columns",
-    "last_part",
-    "output_width",
-    "shorten_end",
-    "shorten_list",
-    "shorten_repository",
-]
-
 _PIPE_WIDTH = 80
 _DOTS = "..."
 _MOST_NEEDED = 40

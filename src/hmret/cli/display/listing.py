@@ -16,17 +16,6 @@ from hmret.model.references import parse_reference
 from hmret.model.values import frozen
 from hmret.model.verdicts import Reason, Verdict
 
-__all__ = [
-    "EVERYTHING",
-    "TABLE",
-    "ImageFilter",
-    "Output",
-    "Shown",
-    "beside_fleet",
-    "named_lines",
-    "write_csv",
-]
-
 Output = Literal["table", "wide", "name", "json", "csv"]
 """Output format of lists."""
 

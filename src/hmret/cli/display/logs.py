@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from hmret.settings.load import Settings
 
-__all__ = ["LogFormat", "LogLevel", "log_failure", "log_warnings", "logging_to_stderr", "wanted_format"]
-
 LogFormat = Literal["console", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 

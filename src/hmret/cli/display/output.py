@@ -6,17 +6,6 @@ import sys
 from contextlib import suppress
 from typing import TextIO
 
-__all__ = [
-    "complain",
-    "escape_unprintable",
-    "is_terminal",
-    "keep_streams_apart",
-    "printable",
-    "say",
-    "write_json",
-    "write_result",
-]
-
 
 def printable(text: object) -> str:
     """Make a text printable on one line: unprintable characters and control sequences are escaped."""

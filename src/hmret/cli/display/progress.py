@@ -8,8 +8,6 @@ from hmret.cli.display.output import is_terminal
 from hmret.engine.retention import Retention
 from hmret.model.report import SweepReport
 
-__all__ = ["sweep_in_sight"]
-
 _PAUSE = 0.1  # seconds between updates
 
 

@@ -11,8 +11,6 @@ from hmret.model.policy.patterns import compile_patterns
 from hmret.model.times import timedelta_nanoseconds
 from hmret.model.verdicts import Reason, Verdict
 
-__all__ = ["describe_reason"]
-
 _BY_THE_FLEET = {
     Reason.DUPLICATE_HOST: "another host that runs on a copy of this data directory is in the fleet in this one's place",
     Reason.FLEET_UNREACHABLE: "this host has no session with the etcd of its fleet, so nothing goes",

@@ -9,19 +9,6 @@ from hmret.model.durations import format_span
 from hmret.model.images import Suspension
 from hmret.model.times import SECOND, format_time
 
-__all__ = [
-    "format_day",
-    "format_minute",
-    "format_seconds",
-    "format_size",
-    "format_suspension",
-    "format_table",
-    "format_when",
-    "put_suspension",
-    "shorten_digest",
-    "terminal_digest",
-]
-
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _STEP = 1024
 _SHORT = 12  # hex digits, as other tools show

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from cyclopts.help.protocols import HelpFormatter
     from rich.console import Console, ConsoleOptions
 
-__all__ = ["call", "make_app"]
-
 
 def call(words: Sequence[str]) -> int:
     """Run the command named by the first word; returns its exit code.

@@ -2,17 +2,6 @@
 
 from collections.abc import Mapping
 
-__all__ = [
-    "COMMANDS",
-    "GROUPS",
-    "HELP",
-    "HELP_FLAGS",
-    "VERSION_FLAGS",
-    "WITHOUT_VALUE",
-    "WITH_VALUE",
-    "in_paragraphs",
-]
-
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "run": (
         "hmret.cli.service.run:run",

@@ -16,8 +16,6 @@ from hmret.cli.parsing.whole_help import pipe_width, whole_help
 from hmret.model.errors import ConfigError, DataDirLockedError, HmretError, InvalidReferenceError
 from hmret.model.unavailable import NO_THREAD, is_thread_refusal
 
-__all__ = ["carry_out"]
-
 _FAILED = 1
 _USAGE = 2
 _LOCKED = 3

@@ -8,17 +8,6 @@ from hmret.cli.display.logs import LogLevel
 from hmret.cli.parsing.options import FLAG, TIMEOUT, Backend, Common
 from hmret.model.values import frozen
 
-__all__ = [
-    "ASKING",
-    "CHECKING",
-    "RUNNING",
-    "WITHOUT_POLICY",
-    "Asking",
-    "Checking",
-    "Running",
-    "WithoutPolicy",
-]
-
 # An option that a command does not support is rejected: the user must have expected an effect.
 _NoFlag = Annotated[bool | None, Parameter(parse=False)]
 _NoText = Annotated[str | None, Parameter(parse=False)]

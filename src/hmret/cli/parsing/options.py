@@ -16,8 +16,6 @@ from hmret.model.times import SECOND
 from hmret.model.values import frozen
 from hmret.settings.load import Settings, load_settings
 
-__all__ = ["DEFAULTS", "FLAG", "TIMEOUT", "Backend", "Common", "Named", "Place", "read_span"]
-
 Backend = Literal["asyncio", "trio"]
 """The event loop that runs the engine."""
 

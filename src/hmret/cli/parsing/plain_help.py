@@ -8,8 +8,6 @@ from rich.console import Console
 
 from hmret.cli.parsing.whole_help import wrap
 
-__all__ = ["PLAIN", "print_wrapped"]
-
 PLAIN = PlainFormatter()
 """Writes each help entry."""
 

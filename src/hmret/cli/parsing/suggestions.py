@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable
 
-__all__ = ["suggest"]
-
 # A typo must never lead to a suggestion that deletes, runs the engine, or removes what keeps images.
 _NEVER_SUGGESTED = (
     "run",

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 
 from hmret.cli.parsing.command_table import COMMANDS, HELP, HELP_FLAGS, VERSION_FLAGS, in_paragraphs
 
-__all__ = ["pipe_width", "whole_help", "wrap"]
-
 _WIDTH = 80
 _INDENT = "  "
 _HANGING = "    "

@@ -8,8 +8,6 @@ from typing import TypeVar
 
 import anyio
 
-__all__ = ["in_time"]
-
 T = TypeVar("T")
 
 

@@ -5,8 +5,6 @@ from hmret.cli.parsing.fewer_options import RUNNING, Running
 from hmret.model.errors import HmretError
 from hmret.model.unavailable import UnavailableError
 
-__all__ = ["run"]
-
 
 def run(*, common: Running = RUNNING) -> int:
     """Sweep in the background until SIGTERM or SIGINT; SIGHUP reloads the settings."""

@@ -37,8 +37,6 @@ from hmret.settings.in_force import SettingsInForce, loaded_settings
 from hmret.settings.load import Settings
 from hmret.settings.schema import SETTINGS, change_config
 
-__all__ = ["Service"]
-
 # How often the control socket is checked; a check is one `lstat`.
 _LOOK_EVERY_SECONDS = 2.0
 _REFUSED = "settings refused: "

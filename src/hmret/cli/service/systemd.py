@@ -11,8 +11,6 @@ from collections.abc import Mapping
 
 from hmret.model.values import frozen
 
-__all__ = ["Notifier", "priority_prefix"]
-
 _LONGEST_STATUS = 512
 _STDERR = 2
 _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))

@@ -25,8 +25,6 @@ from hmret.model.deletion import Deletion, DueRow, Failed, Kept, Recheck
 from hmret.model.values import define
 from hmret.model.verdicts import Reason
 
-__all__ = ["Batch"]
-
 _MOST_HELD = 8
 """Timers of one image that are held open; those of further rows are read again before they are removed."""
 

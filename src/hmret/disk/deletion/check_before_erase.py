@@ -18,8 +18,6 @@ from hmret.disk.filesystem import Filesystem
 from hmret.disk.hypeman.links import Layout, tag_folder
 from hmret.disk.layout import CONTENT, IMAGES, hex_of
 
-__all__ = ["find_wanted"]
-
 _WANTED = frozenset((Replacement.GHOST, Replacement.PROMOTION, Replacement.FOLDER))
 """What is of no use without the image."""
 _CONTENT = f"{IMAGES}/{CONTENT}"

@@ -16,8 +16,6 @@ from hmret.model.tag_history import named_tags
 from hmret.model.times import nanoseconds_of
 from hmret.model.values import frozen
 
-__all__ = ["RecheckedBatch", "find_protected"]
-
 _Tag = tuple[str, str]
 _Groups = Mapping[str, Iterable[Reference]]
 

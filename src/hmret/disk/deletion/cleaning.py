@@ -17,8 +17,6 @@ from hmret.disk.hypeman.retention_states.writing import clear_state
 from hmret.disk.layout import CONTENT, IMAGES, RETENTION, hex_of
 from hmret.model.values import define
 
-__all__ = ["Cleaning", "is_here"]
-
 
 def is_here(folders: OpenFolders, intent: Intent) -> Callable[[str], bool]:
     """Return a function that says whether a repository's tags to an image's digest lead to something now."""

@@ -18,8 +18,6 @@ from hmret.model.images import Image
 from hmret.model.values import define
 from hmret.model.verdicts import Reason
 
-__all__ = ["DigestFolder", "make_digest_folder", "open_digest_folder"]
-
 _NO_FILE = frozenset((errno.ELOOP, errno.ENXIO))
 """The path is a symbolic link, or a socket."""
 

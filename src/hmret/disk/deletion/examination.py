@@ -30,8 +30,6 @@ from hmret.model.images import Key
 from hmret.model.values import define, frozen
 from hmret.model.verdicts import Reason
 
-__all__ = ["Examined", "Examiner"]
-
 _AT_REST = frozenset((NO_CONTENT, "ready", "failed", "unknown"))
 """While a folder has any other status, hypeman may be writing into it, or linking from another folder of its
 digest.

@@ -16,15 +16,6 @@ from hmret.disk.deletion.trash.intents import Intent, TrashEntry, entry_in_place
 from hmret.disk.folders import open_folder, opened
 from hmret.disk.layout import DIGEST_HEX, HIDDEN_METADATA, IMAGES, METADATA, hex_of
 
-__all__ = [
-    "hide_metadata",
-    "is_hidden_in_place",
-    "rename_aside",
-    "rename_back",
-    "rename_out",
-    "show_metadata",
-]
-
 _LOWER_LAYER = (
     "its folder cannot be renamed even where it stands: it lies in the lower layer of an overlay; "
     "delete it there (in the container image, say), or mount a volume at images/"

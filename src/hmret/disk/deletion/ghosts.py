@@ -27,8 +27,6 @@ from hmret.disk.layout import (
 )
 from hmret.model.times import SECOND
 
-__all__ = ["clear_fresh_ghost", "clear_ghosts", "is_ghost_aside", "resolve_parked_ghosts"]
-
 _UNCHANGED_FOR_NS = 60 * SECOND
 """How long a ghost must not have changed."""
 

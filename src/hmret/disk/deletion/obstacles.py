@@ -17,8 +17,6 @@ from hmret.model.images import Key, Obstacle
 from hmret.model.plan.selection import Choice
 from hmret.model.values import define
 
-__all__ = ["find_obstacles"]
-
 
 def find_obstacles(
     filesystem: Filesystem,

@@ -11,8 +11,6 @@ from hmret.disk.folders import let_go, make_data_folders, open_data_folder, step
 from hmret.disk.layout import IMAGES, RETENTION
 from hmret.model.values import define
 
-__all__ = ["KnownPaths", "OpenFolders", "exists", "inode_of", "inodes_of"]
-
 # An embedding server may have few descriptors to spare.
 _MOST = 64
 

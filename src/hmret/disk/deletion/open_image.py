@@ -11,8 +11,6 @@ from hmret.disk.deletion.trash.intents import Intent, TrashEntry, entry_in_trash
 from hmret.disk.layout import HIDDEN_METADATA, hex_of
 from hmret.model.values import define
 
-__all__ = ["OpenImage"]
-
 
 @define(eq=False)
 class OpenImage:

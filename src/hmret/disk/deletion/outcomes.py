@@ -4,8 +4,6 @@ from hmret.disk.deletion.trash.intents import Intent, Link, TrashEntry
 from hmret.model.deletion import Failed, Kept
 from hmret.model.values import frozen
 
-__all__ = ["BatchRetired", "Outcome", "Retired"]
-
 
 @frozen
 class Retired:

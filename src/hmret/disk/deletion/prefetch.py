@@ -24,8 +24,6 @@ from hmret.disk.hypeman.retention_states.rereading import SettledState, read_set
 from hmret.disk.layout import CONTENT, DIGEST_HEX, IMAGES, METADATA, OWN, RETENTION, TRASH, hex_of
 from hmret.model.values import define
 
-__all__ = ["AT_ONCE", "Prefetch", "PrefetchedImage"]
-
 AT_ONCE = 16
 """Images prefetched at a time: an embedding server may have few descriptors to spare."""
 

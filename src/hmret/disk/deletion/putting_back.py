@@ -14,8 +14,6 @@ from hmret.disk.deletion.trash.wholeness import check_layers, is_whole
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.layout import hex_of
 
-__all__ = ["bring_back", "erase_rest", "follow", "main_of", "mend", "put_back"]
-
 
 def put_back(
     folders: OpenFolders, intent: Intent, places: Sequence[TrashEntry], links: Iterable[Link] = ()

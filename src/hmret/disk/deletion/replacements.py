@@ -24,8 +24,6 @@ from hmret.disk.hypeman.images import read_digest_folder
 from hmret.disk.layout import CONTENT, HIDDEN_METADATA, IMAGES, METADATA, ROOTFS_NAMES, hex_of
 from hmret.model.values import frozen
 
-__all__ = ["Found", "Replacement", "find_replacement", "heal"]
-
 _CONTENT = f"{IMAGES}/{CONTENT}"
 _FAULTS = (OSError, ValueError, msgspec.MsgspecError, RecursionError)
 

@@ -50,8 +50,6 @@ from hmret.disk.image_claim import UNCONTESTED, Claim
 from hmret.disk.layout import IMAGES, OWN, TRASH
 from hmret.model.deletion import Deletion, Recheck
 
-__all__ = ["retire"]
-
 
 def retire(
     filesystem: Filesystem,

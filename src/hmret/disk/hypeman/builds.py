@@ -20,8 +20,6 @@ from hmret.disk.layout import BUILDS, METADATA
 from hmret.model.origins import Builds
 from hmret.model.values import frozen
 
-__all__ = ["NO_BUILDS", "BuildsFound", "look_at_builds"]
-
 _LIST = os.O_RDONLY | os.O_DIRECTORY
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _DIGEST_MEMBER = re.compile(rb'"image_digest"\s*:\s*"(sha256:[0-9a-f]{64})"')

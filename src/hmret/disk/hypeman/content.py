@@ -25,8 +25,6 @@ from hmret.disk.hypeman.images import (
 from hmret.disk.layout import CONTENT, IMAGES, hex_of
 from hmret.model.images import Image, Repository
 
-__all__ = ["ContentNames", "is_part", "list_content", "names_in", "part_of", "part_signature", "scan_part"]
-
 PART_DIGITS = 2
 
 ContentNames = dict[str, list[tuple[str, int]]]

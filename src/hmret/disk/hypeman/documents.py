@@ -15,19 +15,6 @@ from hmret.model.origins import LABEL
 from hmret.model.references import parsed
 from hmret.model.times import format_time, parse_time
 
-__all__ = [
-    "ImageMetadata",
-    "UnreadableError",
-    "decode_by_field",
-    "encode_state",
-    "read_guest",
-    "read_image_metadata",
-    "read_object",
-    "read_snapshot",
-    "read_state",
-]
-
-
 S = TypeVar("S", bound=msgspec.Struct)
 
 # The limit of Go's own 64 bits, in bytes and in nanoseconds since the epoch (the years 1678 to 2261).

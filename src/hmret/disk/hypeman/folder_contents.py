@@ -12,8 +12,6 @@ from hmret.disk.layout import INSTALLING, METADATA, ROOTFS_NAMES
 from hmret.model.times import SECOND
 from hmret.model.values import frozen
 
-__all__ = ["INSTALLING_NS", "Contents", "contents_of", "look_inside", "with_contents"]
-
 INSTALLING_NS = 3600 * SECOND
 """How long hypeman may be at work in a folder in which it prepares a file."""
 

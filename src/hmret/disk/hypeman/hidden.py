@@ -14,8 +14,6 @@ import attrs
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.layout import DIGEST_HEX, FOLDER_NAME, REPOSITORIES
 
-__all__ = ["Hidden", "find_hidden"]
-
 
 @attrs.frozen(order=True)
 class Hidden:

@@ -9,8 +9,6 @@ from hmret.disk.hypeman.hidden import Hidden, find_hidden
 from hmret.disk.hypeman.repositories import is_host, list_entries
 from hmret.disk.layout import DIGEST_HEX, FOLDER_NAME, REPOSITORIES
 
-__all__ = ["find_hidden_links"]
-
 # More folders than any host has repositories; each is listed once.
 _MOST = 10_000
 

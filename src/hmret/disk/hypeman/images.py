@@ -21,19 +21,6 @@ from hmret.model.images import Image, Repository, SharedDisk
 from hmret.model.references import parse_reference
 from hmret.model.times import SECOND
 
-__all__ = [
-    "BLOCK",
-    "NOTHING",
-    "FolderScan",
-    "ImageFound",
-    "Oddity",
-    "forget_repositories",
-    "image_of",
-    "is_settled",
-    "read_digest_folder",
-    "read_digest_folders",
-]
-
 BLOCK = 512
 """Bytes in a block of `st_blocks`."""
 

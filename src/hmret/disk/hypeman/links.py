@@ -12,8 +12,6 @@ from functools import lru_cache
 
 from hmret.disk.layout import CONTENT, DIGEST_HEX, HEX_DIGITS, IMAGES, REPOSITORIES
 
-__all__ = ["Layout", "link_target", "pointed_to", "tag_folder"]
-
 _CONTENT = f"{IMAGES}/{CONTENT}"
 
 

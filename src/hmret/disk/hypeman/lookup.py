@@ -6,8 +6,6 @@ from hmret.disk.hypeman.scan import look_at_image
 from hmret.disk.layout import REPOSITORIES
 from hmret.model.images import Image
 
-__all__ = ["find_image", "has_tag_to"]
-
 
 def find_image(filesystem: Filesystem, images_fd: int, repository: str, digest: str) -> Image | None:
     """Return the image that a digest in a repository leads to now; None: there is none.

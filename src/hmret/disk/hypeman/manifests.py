@@ -12,8 +12,6 @@ from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import read_file
 from hmret.disk.layout import DIGEST_HEX, hex_of
 
-__all__ = ["layers_needed"]
-
 _MANIFEST = "manifest.json"
 _MERGED = "fsmerge"
 

@@ -12,16 +12,6 @@ from hmret.disk.hypeman.images import FolderScan
 from hmret.disk.layout import REPOSITORIES, TAG_NAME
 from hmret.model.images import Image
 
-__all__ = [
-    "choose_row",
-    "claimed_digests",
-    "effective_tags",
-    "is_whole",
-    "names_at",
-    "tag_names_of_folders",
-    "tags_folder_of",
-]
-
 _AT_REST = frozenset(("ready", "failed", "unknown"))
 """In any other status, hypeman may be at work."""
 

@@ -30,17 +30,6 @@ from hmret.model.references import is_repository
 from hmret.model.times import SECOND
 from hmret.model.values import frozen
 
-__all__ = [
-    "Entries",
-    "TagsFound",
-    "is_host",
-    "list_entries",
-    "read_tags",
-    "repository_of",
-    "scan_tag_folder",
-    "stage_oddities",
-]
-
 _PREFIX = f"{REPOSITORIES}/"
 _STAGE_NS = 60 * SECOND
 """A folder in which a tag has been in preparation for longer than this was left behind."""

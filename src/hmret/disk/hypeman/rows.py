@@ -24,8 +24,6 @@ from hmret.disk.layout import CONTENT, IMAGES, REPOSITORIES, hex_of
 from hmret.model.images import ContentOwners, Image, Reference, Repository
 from hmret.model.values import define, frozen
 
-__all__ = ["Rows", "RowsFound"]
-
 Names = str | tuple[str, ...]
 """Repositories, sorted; a single one is stored as a plain string, since there may be very many."""
 

@@ -20,16 +20,6 @@ from hmret.disk.layout import CONTENT, HEX_DIGITS, digest_of
 from hmret.model.references import is_repository
 from hmret.model.values import define
 
-__all__ = [
-    "LARGEST_SEARCHED",
-    "NO_SAVED_STATE",
-    "SavedState",
-    "UnreadableStateError",
-    "disks_named_in",
-    "is_still_saved",
-    "read_saved_state",
-]
-
 LARGEST_SEARCHED = 1 << 20
 """In bytes; no configuration comes close to this size."""
 

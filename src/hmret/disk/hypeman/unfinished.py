@@ -19,8 +19,6 @@ from hmret.model.images import Image, Repository
 from hmret.model.times import SECOND
 from hmret.model.values import frozen
 
-__all__ = ["Unfinished", "look_at_unfinished"]
-
 _HOUR_NS = 3600 * SECOND
 _DAY_NS = 24 * _HOUR_NS
 _AT_WORK = frozenset(("pending", "pulling", "converting"))

@@ -8,8 +8,6 @@ import stat
 from collections.abc import Callable
 from functools import cache
 
-__all__ = ["find_barrier"]
-
 # Source: statx(2), and linux/stat.h.
 _AT_FDCWD = -100
 _AT_SYMLINK_NOFOLLOW = 0x100

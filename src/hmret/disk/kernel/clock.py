@@ -12,8 +12,6 @@ import attrs
 from hmret.model.clock.clock_guard import ClockReading, ClockRecord, known_boot_id
 from hmret.model.values import frozen
 
-__all__ = ["HOST_CLOCK", "Clock", "NamedBoot", "with_boot_id"]
-
 _STA_UNSYNC = 0x40
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 

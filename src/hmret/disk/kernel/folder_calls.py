@@ -30,8 +30,6 @@ from hmret.disk.kernel.system_calls import (
     Step,
 )
 
-__all__ = ["FolderCalls"]
-
 
 class FolderCalls:
     """The whole-folder calls, composed of the single calls that a class derived from this one provides."""

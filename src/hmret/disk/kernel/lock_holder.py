@@ -4,8 +4,6 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["find_lock_holder"]
-
 _PROCESSES = Path("/proc")
 
 

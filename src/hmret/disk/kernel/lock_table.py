@@ -10,8 +10,6 @@ from pathlib import Path
 
 from hmret.disk.kernel.lock_holder import find_lock_holder
 
-__all__ = ["find_lock_owner"]
-
 _LOCKS = Path("/proc/locks")
 _WRITTEN = 32  # bytes at the start of the lock file, with the number of the process that took the lock
 

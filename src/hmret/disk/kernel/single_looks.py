@@ -7,8 +7,6 @@ from contextlib import suppress
 
 from hmret.disk.kernel.system_calls import FileFound, Filesystem, FolderRead, Stat
 
-__all__ = ["FOLDER", "READ", "holds_files_only", "look_at_disk", "read_folder", "read_one", "status_of"]
-
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW
 

@@ -4,8 +4,6 @@ import ctypes
 import sys
 import time
 
-__all__ = ["earliest_stamp_ns"]
-
 # Source: linux/magic.h. Each stamps with the kernel's clock, in nanoseconds, unless it was made long ago with
 # whole seconds. Not listed are overlays, which stamp as the file systems below them do, and file systems that
 # another host or program stamps for.

@@ -9,23 +9,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-__all__ = [
-    "DigestListing",
-    "FileFound",
-    "FileLease",
-    "FileRead",
-    "Filesystem",
-    "FolderEntry",
-    "FolderRead",
-    "HeldFile",
-    "HeldFolder",
-    "ImageLook",
-    "Listing",
-    "Space",
-    "Stat",
-    "Step",
-]
-
 ImageLook = tuple[int, bytes, int, int, int, int, int, tuple[int, int, int] | None, bool]
 """One image: errno of reading its metadata (0: read), the bytes read, its inode, its ctime in nanoseconds;
 the number of its disk's name (-1: none), errno of examining that, and the disk's blocks (-1: it is not a regular

@@ -8,8 +8,6 @@ from hmret.disk.filesystem import Filesystem
 from hmret.disk.records.record_files import read_record, write_record
 from hmret.model.records.backoff import FailureRecord
 
-__all__ = ["load_backoff", "save_backoff"]
-
 _BACKOFF = "backoff.json"
 
 

@@ -20,22 +20,6 @@ from hmret.model.records.disk import DiskRecord
 from hmret.model.records.leases import LeaseRecord
 from hmret.model.references import parsed
 
-__all__ = [
-    "CLOCK_RECORD",
-    "LEASES",
-    "REMEMBERED",
-    "load_brake_record",
-    "load_clock_record",
-    "load_disk_record",
-    "load_leases",
-    "load_remembered",
-    "save_brake_record",
-    "save_clock_record",
-    "save_disk_record",
-    "save_leases",
-    "save_remembered",
-]
-
 _BRAKE = "brake.json"
 CLOCK_RECORD = "clock.json"
 _DISK = "disk.json"

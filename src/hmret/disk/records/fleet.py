@@ -23,8 +23,6 @@ from hmret.disk.layout import DIGEST_HEX, OWN, digest_of, hex_of
 from hmret.model.records.fleet import KEPT_MARKS, FleetRecordContents, MarkAge, Seen, Standing
 from hmret.model.values import frozen
 
-__all__ = ["CACHE_ID", "FLEET", "FleetRecord"]
-
 CACHE_ID = "cache-id"
 FLEET = "fleet"
 _MODE = 0o700

@@ -15,8 +15,6 @@ from hmret.disk.layout import CONTENT, FOLDER_NAME, IMAGES, REPOSITORIES
 from hmret.disk.records.record_files import read_record, write_record
 from hmret.model.records.folders import FolderMark, FolderOnRecord, FolderSeen
 
-__all__ = ["FOLDERS", "load_folders", "look_at_cache", "mark_of", "printable_name", "save_folders"]
-
 FOLDERS = "folders.json"
 """Below hmret's own folder."""
 

@@ -22,8 +22,6 @@ from hmret.model.times import SECOND, parse_time
 from hmret.model.values import define, frozen
 from hmret.model.verdicts import Reason
 
-__all__ = ["MOST_LATEST", "HistoryReader"]
-
 MOST_LATEST = 100
 """How many of the latest entries are listed."""
 

@@ -14,8 +14,6 @@ from hmret.disk.folders import make_data_folders, opened, read_file
 from hmret.disk.layout import OWN
 from hmret.model.times import parse_time
 
-__all__ = ["JOURNAL", "KEPT_FILES", "LARGEST_JOURNAL", "append_to_journal", "deletions_on_record"]
-
 JOURNAL = "journal.jsonl"
 LARGEST_JOURNAL = 10 * 1024 * 1024
 """In bytes; after that a new file is begun."""

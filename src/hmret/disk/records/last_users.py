@@ -8,8 +8,6 @@ from hmret.disk.filesystem import Filesystem
 from hmret.disk.records.record_files import is_text, read_record, write_record
 from hmret.model.records.users import UsersRecord
 
-__all__ = ["load_last_users", "save_last_users"]
-
 _LAST_USERS = "last-users.json"
 
 

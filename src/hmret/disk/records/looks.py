@@ -15,8 +15,6 @@ from hmret.model.clock.clock_guard import ClockReading
 from hmret.model.clock.looks import Look, LooksRecord
 from hmret.model.clock.unwatched import Gaps
 
-__all__ = ["LOOKS", "load_looks_record", "newest_timer", "save_looks_record"]
-
 LOOKS = "looks.json"
 
 

@@ -8,8 +8,6 @@ from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import make_data_folders, opened, read_file, write_file
 from hmret.disk.layout import OWN
 
-__all__ = ["is_text", "read_record", "write_record"]
-
 _MODE = 0o700
 _FAULTS = (OSError, msgspec.MsgspecError, ValueError, RecursionError)
 

@@ -7,8 +7,6 @@ from hmret.disk.folders import open_data_folder, opened
 from hmret.disk.layout import CONTENT, IMAGES, ROOTFS_NAMES, hex_of
 from hmret.model.images import Key
 
-__all__ = ["DiskOfRow", "last_reads"]
-
 DiskOfRow = tuple[Key, bool, bool]
 """A row, whether it stands for content, and whether its repository has a folder of its own."""
 

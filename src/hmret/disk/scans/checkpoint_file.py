@@ -14,8 +14,6 @@ from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import READ, let_go, make_data_folders, opened
 from hmret.disk.layout import OWN
 
-__all__ = ["load_snapshot", "save_snapshot"]
-
 _FRAME = struct.Struct("!II")
 _CHUNK = 1 << 20
 # No frame comes close to this length; a longer one is damage.

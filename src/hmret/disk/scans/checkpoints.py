@@ -15,8 +15,6 @@ from hmret.disk.scans.packing import pack, unpack_references
 from hmret.disk.scans.references import ReferenceFile
 from hmret.model.values import frozen
 
-__all__ = ["CacheRecord", "load_references", "save_references"]
-
 F = TypeVar("F", bound=Folder)
 
 # Folders per frame: few enough to be decoded without delaying other threads.

@@ -15,8 +15,6 @@ from hmret.disk.fingerprints import Fingerprint, is_unchanged
 from hmret.disk.watched_paths import WatchedPaths
 from hmret.model.times import SECOND
 
-__all__ = ["Folder", "FolderCache"]
-
 _LONGEST_TRUST_NS = 4 * 3600 * SECOND
 _SHORTEST_TRUST_NS = 2 * 3600 * SECOND
 

@@ -15,8 +15,6 @@ from hmret.disk.hypeman.images import NOTHING, FolderScan
 from hmret.model.images import Image
 from hmret.model.values import define
 
-__all__ = ["HardLinks"]
-
 _NO_IMAGES: Mapping[str, Image] = {}
 
 

@@ -22,8 +22,6 @@ from hmret.disk.scans.folder_cache import FolderCache
 from hmret.disk.scans.packing import weigh
 from hmret.model.values import define
 
-__all__ = ["ImageFolders"]
-
 _Read = tuple[FolderScan, int]
 """What was found, and how many images had to be read for it."""
 

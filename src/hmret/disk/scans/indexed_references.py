@@ -9,8 +9,6 @@ from hmret.model.grouping import ReferenceIndex
 from hmret.model.records.folders import FolderSeen
 from hmret.model.values import frozen
 
-__all__ = ["IndexedReferences"]
-
 
 @frozen(eq=False)
 class IndexedReferences:

@@ -20,18 +20,6 @@ from hmret.disk.layout import IMAGES, RETENTION
 from hmret.disk.scans.references import ReferenceFile
 from hmret.model.images import Image, Repository
 
-__all__ = [
-    "Look",
-    "pack",
-    "pack_images",
-    "read_images",
-    "read_states",
-    "unpack_images",
-    "unpack_references",
-    "unpack_states",
-    "weigh",
-]
-
 F = TypeVar("F", FolderScan, StateFolder)
 
 Look = Callable[[int, str, FolderAhead | None], tuple[F, int]]

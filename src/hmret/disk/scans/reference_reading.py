@@ -18,8 +18,6 @@ from hmret.disk.scans.reference_watch import ReferenceFile
 from hmret.model.images import Reference
 from hmret.model.references import parsed
 
-__all__ = ["SAVED_STATES", "ReadAhead", "fault_of", "is_absent", "read_reference_file"]
-
 _READERS: Mapping[str, Callable[[bytes, str], tuple[Reference, ...]]] = {
     "instance": read_guest,
     "snapshot": read_snapshot,

@@ -12,8 +12,6 @@ from hmret.disk.watched_paths import WatchedPaths
 from hmret.model.images import Reference
 from hmret.model.values import frozen
 
-__all__ = ["ReferenceFile", "ReferenceWatch"]
-
 
 class ReferenceFile(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What one guest's or snapshot's file was found to hold."""

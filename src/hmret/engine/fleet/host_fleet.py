@@ -12,8 +12,6 @@ from hmret.model.fleet import FleetLink, FleetState
 from hmret.model.times import datetime_of
 from hmret.model.values import frozen
 
-__all__ = ["HostFleet", "host_fleet_of"]
-
 
 @frozen(eq=False)
 class HostFleet:

@@ -10,8 +10,6 @@ from hmret.model.errors import ConfigError
 from hmret.model.fleet import FleetLink
 from hmret.model.policy.config import RetentionConfig
 
-__all__ = ["OpenFleet", "OpenReader", "membership", "readership"]
-
 
 class OpenFleet(Protocol):
     """Opens the fleet that an engine is part of."""

@@ -20,8 +20,6 @@ from hmret.model.fleet import FleetState
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.times import format_time
 
-__all__ = ["open_keeper", "open_reader"]
-
 _QUIET = frozenset((FleetState.JOINED, FleetState.JOINING, FleetState.STOPPED))
 
 

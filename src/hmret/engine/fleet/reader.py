@@ -18,8 +18,6 @@ from hmret.model.fleet import (
 )
 from hmret.model.verdicts import Reason
 
-__all__ = ["FleetReader"]
-
 # A member that fails is not asked again at once, so a second try reaches another one.
 _TRIES = 2
 _ANY_TOKEN = 0

@@ -19,8 +19,6 @@ from hmret.model.times import SECOND, timedelta_nanoseconds
 from hmret.model.values import frozen
 from hmret.model.verdicts import Verdict
 
-__all__ = ["Explained", "Overview", "Past"]
-
 _MOST_EVENTS = 100
 
 

@@ -11,8 +11,6 @@ from hmret.model.times import timedelta_nanoseconds
 from hmret.model.values import frozen
 from hmret.model.verdicts import Reason
 
-__all__ = ["Held", "Space", "SpaceState", "account"]
-
 
 class SpaceState(enum.StrEnum):
     """How the disk stands to its limits."""

@@ -14,8 +14,6 @@ from hmret.model.plan.plan import Plan
 from hmret.model.times import format_time, nanoseconds_of
 from hmret.model.values import define, frozen
 
-__all__ = ["Conditions"]
-
 
 @frozen
 class Condition:

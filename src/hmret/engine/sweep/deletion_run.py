@@ -35,8 +35,6 @@ from hmret.model.values import define, frozen
 if TYPE_CHECKING:
     from hmret.engine.sweep.releases import Releases
 
-__all__ = ["DeletionRun"]
-
 # One check of all references serves a batch. No image is started more than four check durations after the first, so
 # with many guests the checks cost a quarter of the deletions. These limits keep batches from being tiny where there are
 # few guests, and the check from being old where there are many.

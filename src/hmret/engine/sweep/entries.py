@@ -16,8 +16,6 @@ from hmret.model.images import Key
 from hmret.model.times import format_time
 from hmret.model.values import frozen
 
-__all__ = ["Entry", "Facts", "write_entries"]
-
 Facts = Mapping[str, Any]
 _NO_FACTS: Facts = {}
 

@@ -30,8 +30,6 @@ from hmret.model.times import datetime_of
 from hmret.model.values import define
 from hmret.model.verdicts import Reason
 
-__all__ = ["PlanExecution"]
-
 _MOST_FAILURES = 512
 """After so many failures the rest waits for the next sweep: the cause is no longer in single images."""
 

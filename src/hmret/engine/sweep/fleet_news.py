@@ -15,8 +15,6 @@ from hmret.model.policy.config import RetentionConfig
 from hmret.model.values import define
 from hmret.settings.policy_document import policy_fingerprint
 
-__all__ = ["FleetNews"]
-
 _DAY = timedelta(days=1)
 
 

@@ -11,8 +11,6 @@ from hmret.model.plan.plan import Plan
 from hmret.model.values import define
 from hmret.model.verdicts import Reason
 
-__all__ = ["FURTHER", "FleetQuestions"]
-
 FURTHER = 32
 """How many of the images that could be deleted in place of others are looked at in the first round."""
 

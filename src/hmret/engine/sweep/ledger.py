@@ -24,8 +24,6 @@ from hmret.model.times import datetime_of, format_time
 from hmret.model.values import define
 from hmret.model.verdicts import Reason
 
-__all__ = ["SweepLedger", "blocked_detail"]
-
 
 def blocked_detail(error: OSError) -> str:
     """Say why no image can be deleted, and the remedy, in one line."""

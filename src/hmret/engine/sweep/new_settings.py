@@ -3,8 +3,6 @@
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.values import define
 
-__all__ = ["NewSettings"]
-
 
 @define(eq=False)
 class NewSettings:

@@ -27,8 +27,6 @@ from hmret.model.report import Quarantined, Restored
 from hmret.model.times import SECOND, datetime_of, format_time
 from hmret.model.values import define
 
-__all__ = ["Quarantine"]
-
 # Images that are released at a time.
 _BATCH = 64
 

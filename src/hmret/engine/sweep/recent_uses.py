@@ -7,8 +7,6 @@ import attrs
 from hmret.model.images import Key
 from hmret.model.values import define
 
-__all__ = ["RecentUses"]
-
 # More than a host marks used between two sweeps. Where no sweep happens, as with retention switched off, this bounds
 # the memory to some 8 MiB.
 _MOST = 32_768

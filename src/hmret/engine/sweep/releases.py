@@ -21,8 +21,6 @@ from hmret.model.plan.fleet.judge import is_whole, repeated_units
 from hmret.model.values import define
 from hmret.model.verdicts import Reason
 
-__all__ = ["Releases"]
-
 _FOR_ALL = frozenset(
     (Reason.DUPLICATE_HOST, Reason.FLEET_UNREACHABLE, Reason.FLEET_PAUSED, Reason.FLEET_BRAKE)
 )

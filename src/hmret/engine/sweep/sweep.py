@@ -44,8 +44,6 @@ from hmret.model.values import define
 if TYPE_CHECKING:
     from hmret.engine.sweep.fleet_news import FleetNews
 
-__all__ = ["Sweep"]
-
 # Images claimed at a time, and lines of the journal written at a time.
 _MARKS = 512
 # What is known of the cache is saved at the end, and this often in case the process is killed.

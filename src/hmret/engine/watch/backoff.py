@@ -10,8 +10,6 @@ from hmret.model.records.backoff import FailureRecord
 from hmret.model.times import SECOND
 from hmret.model.values import define
 
-__all__ = ["Backoff"]
-
 _FIRST_NS = 60 * SECOND
 _LONGEST_NS = 3600 * SECOND
 

@@ -12,8 +12,6 @@ from hmret.model.policy.brake import BrakeRecord, Braking
 from hmret.model.times import SECOND, timedelta_nanoseconds
 from hmret.model.values import define
 
-__all__ = ["BrakeWatch"]
-
 _ALL = 1 << 62
 """More images than there are."""
 

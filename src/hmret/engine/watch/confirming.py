@@ -14,8 +14,6 @@ from hmret.model.clock.unwatched import NO_GAPS
 from hmret.model.records.folders import CACHE_FOLDER, REFERENCE_FOLDERS
 from hmret.model.values import frozen
 
-__all__ = ["CLOCK", "Confirming"]
-
 CLOCK = "clock"
 """The name by which a clock jump is confirmed."""
 

@@ -15,8 +15,6 @@ from hmret.model.records.disk import DiskRecord
 from hmret.model.times import SECOND
 from hmret.model.values import define, frozen
 
-__all__ = ["DiskWatch"]
-
 _NEAR = 0.05
 """How close below the high mark the disk is checked between sweeps."""
 

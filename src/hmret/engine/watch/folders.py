@@ -11,8 +11,6 @@ from hmret.model.grouping import Timers
 from hmret.model.records.folders import FolderOnRecord, FolderSeen, LostFolder, find_lost, renewed
 from hmret.model.values import define, frozen
 
-__all__ = ["FolderWatch", "FoldersFound"]
-
 
 @frozen(eq=False)
 class FoldersFound:

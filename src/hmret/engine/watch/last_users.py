@@ -15,8 +15,6 @@ from hmret.model.plan.plan import USERS_SHOWN, Plan
 from hmret.model.records.users import UsersRecord
 from hmret.model.values import define
 
-__all__ = ["LastUsers"]
-
 _NOBODY: Mapping[str, object] = {}
 _NO_SOURCES: Mapping[str, tuple[str, ...]] = {}
 _NO_NAMES: Mapping[str, str] = {}

@@ -19,8 +19,6 @@ from hmret.model.policy.config import RetentionConfig
 from hmret.model.times import timedelta_nanoseconds
 from hmret.model.values import define
 
-__all__ = ["LookHistory", "knowing_boot", "open_looks"]
-
 _LOOKS_IN_VAIN = 3
 """In how many consecutive looks reads must hold back most due images before that is reported."""
 

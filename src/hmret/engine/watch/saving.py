@@ -6,8 +6,6 @@ from typing import TypeVar
 
 from hmret.engine.log import log_event
 
-__all__ = ["try_to_save"]
-
 T = TypeVar("T")
 
 

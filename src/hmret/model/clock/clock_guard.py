@@ -8,8 +8,6 @@ from hmret.model.durations import format_duration
 from hmret.model.times import SECOND, format_time
 from hmret.model.values import frozen
 
-__all__ = ["CLOCK_TOLERANCE_NS", "ClockReading", "ClockRecord", "known_boot_id", "watch_clock"]
-
 CLOCK_TOLERANCE_NS = 5 * 60 * SECOND
 """By how much the wall clock may move against the boot-time clock and still be trusted."""
 

@@ -10,8 +10,6 @@ from hmret.model.clock.unwatched import NO_GAPS, Gaps
 from hmret.model.times import SECOND
 from hmret.model.values import frozen
 
-__all__ = ["Look", "LooksRecord", "Watched", "far_apart_ns", "record_at_start", "watch"]
-
 _HOUR_NS = 3600 * SECOND
 _PARTS_OF_WINDOW = 10
 _INTERVALS = 10

@@ -8,8 +8,6 @@ import attrs
 
 from hmret.model.values import frozen
 
-__all__ = ["MOST_GAPS", "NO_GAPS", "Gap", "Gaps"]
-
 Gap = tuple[int, int]
 """Start and end, in nanoseconds since the epoch."""
 

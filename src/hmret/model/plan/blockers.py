@@ -10,23 +10,6 @@ from hmret.model.policy.compiled import NEVER
 from hmret.model.values import frozen
 from hmret.model.verdicts import Reason
 
-__all__ = [
-    "Always",
-    "BackingOff",
-    "Blocker",
-    "Broken",
-    "Evaluation",
-    "HeldByLease",
-    "KeptByRule",
-    "Latest",
-    "NewlyUnused",
-    "NotPullable",
-    "NotReady",
-    "Referenced",
-    "TooYoung",
-    "Waiting",
-]
-
 
 class Evaluation(Protocol):
     """What is known of the repository whose images are evaluated."""

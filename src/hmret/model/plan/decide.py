@@ -44,8 +44,6 @@ from hmret.model.protection import (
 from hmret.model.times import nanoseconds_of
 from hmret.model.verdicts import Reason
 
-__all__ = ["deletion_of", "plan"]
-
 _NO_FINALS: Mapping[str, Reason] = {}
 
 

@@ -8,8 +8,6 @@ from hmret.model.policy.compiled import Policy
 from hmret.model.values import frozen
 from hmret.model.verdicts import Reason, Verdict
 
-__all__ = ["PATTERN_KEYS", "Comparison", "Difference", "StoppedTimers", "compare"]
-
 PATTERN_KEYS: Mapping[Reason, str] = {
     Reason.PINNED: "hmret.pinned",
     Reason.NOT_ALLOWED: "images.auto_delete.allowed",

@@ -11,8 +11,6 @@ from hmret.model.times import SECOND
 from hmret.model.values import frozen
 from hmret.model.verdicts import Reason
 
-__all__ = ["DAY_NS", "DueTimes", "Timed", "add_up"]
-
 DAY_NS = 86_400 * SECOND
 
 

@@ -8,8 +8,6 @@ from hmret.model.images import Image, Repository
 from hmret.model.policy.compiled import NEVER, CompiledRule, EffectiveRule, Policy
 from hmret.model.values import frozen
 
-__all__ = ["EffectiveRules", "effective_rules", "invert_tags", "latest_of", "next_dated_ns", "tags_by_digest"]
-
 _NONE: AbstractSet[str] = frozenset()
 
 

@@ -31,8 +31,6 @@ from hmret.model.times import SECOND
 from hmret.model.values import frozen
 from hmret.model.verdicts import ACTIONS, Action, Reason, Verdict
 
-__all__ = ["Evaluator", "PlanContext"]
-
 _OF_ANY: tuple[Blocker, ...] = (NotReady(), Broken())
 """Checked for images that may not be ready or complete; images that are never need these."""
 # guard(no-marks-in-doubt): While the clock is wrong or a volume is missing, what is unused is not known, so

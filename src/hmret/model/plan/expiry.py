@@ -16,8 +16,6 @@ from hmret.model.policy.compiled import NEVER
 from hmret.model.times import SECOND
 from hmret.model.values import frozen
 
-__all__ = ["Expiry"]
-
 # How far in the future `unused_since` may lie before it is taken for wrong and the timer restarts.
 _FUTURE_TOLERANCE_NS = 5 * 60 * SECOND
 

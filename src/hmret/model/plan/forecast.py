@@ -13,8 +13,6 @@ from hmret.model.times import nanoseconds_of
 from hmret.model.values import define, frozen
 from hmret.model.verdicts import ACTIONS, Action, Reason
 
-__all__ = ["DAYS", "HORIZONS", "Due", "Holding", "Outlook", "count_due", "summarize"]
-
 DAYS = 31
 """UTC days of a forecast: today and thirty more, so that a timer of 30 days that starts now is on it."""
 

@@ -13,8 +13,6 @@ from hmret.model.tag_history import TagName, put_together
 from hmret.model.values import frozen
 from hmret.model.verdicts import Reason
 
-__all__ = ["Gathered", "have_same_facts", "shifts_of"]
-
 
 def have_same_facts(earlier: Inventory, inventory: Inventory) -> bool:
     """Return whether two inventories give the same inputs to the decisions on all repositories.

@@ -31,8 +31,6 @@ from hmret.model.tag_history import TagName
 from hmret.model.values import frozen
 from hmret.model.verdicts import ACTIONS, Action, Holder, Reason, Summary, Verdict
 
-__all__ = ["USERS_SHOWN", "Plan", "Protected"]
-
 USERS_SHOWN = 10
 """How many sources that need an image an event lists."""
 _NO_FINALS: Mapping[str, Reason] = {}

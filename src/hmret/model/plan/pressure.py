@@ -13,8 +13,6 @@ from hmret.model.policy.limits import DiskLimits
 from hmret.model.times import timedelta_nanoseconds
 from hmret.model.values import frozen
 
-__all__ = ["PressureStep", "seen_by"]
-
 Disk = tuple[int, int]
 """Identifies a disk, whichever of its links is meant."""
 

@@ -8,8 +8,6 @@ from hmret.model.images import Image, Inventory, Repository
 from hmret.model.origins import Builds
 from hmret.model.protection import RepositoryProtection
 
-__all__ = ["RepositoryInputs", "inputs_of"]
-
 _NO_TIMERS: Mapping[str, int | None] = {}
 _NO_DIGESTS: AbstractSet[str] = frozenset()
 _NEVER_READ: Mapping[str, int] = {}

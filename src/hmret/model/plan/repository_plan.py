@@ -16,8 +16,6 @@ from hmret.model.policy.compiled import NEVER
 from hmret.model.values import frozen
 from hmret.model.verdicts import ACTIONS, Action, Reason, Verdict
 
-__all__ = ["DUE", "RepositoryPlan", "plan_repository"]
-
 _REASONS = tuple(Reason)
 _NUMBERS = {reason: number for number, reason in enumerate(_REASONS)}
 _WAITING = _NUMBERS[Reason.RETENTION_WINDOW]

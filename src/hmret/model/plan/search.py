@@ -8,8 +8,6 @@ from hmret.model.images import Key
 from hmret.model.plan.plan import Plan
 from hmret.model.references import parsed
 
-__all__ = ["find_images", "is_digest", "is_searchable", "sole_image", "start_of_digest"]
-
 _LISTED = 10
 """How many images a message lists."""
 

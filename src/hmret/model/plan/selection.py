@@ -22,20 +22,6 @@ from hmret.model.policy.window import DeletionWindow
 from hmret.model.values import define, frozen
 from hmret.model.verdicts import Reason
 
-__all__ = [
-    "BrakeStep",
-    "BytesFreed",
-    "Choice",
-    "Pressure",
-    "QuotaStep",
-    "Selection",
-    "SelectionStep",
-    "Substitute",
-    "WindowStep",
-    "apparent_bytes",
-    "with_obstacles",
-]
-
 
 class Choice(msgspec.Struct, frozen=True, order=True, gc=False):
     """An image that may go, with all its rows; sorted by how long it has been unused.

@@ -9,8 +9,6 @@ from hmret.model.plan.selection import Choice
 from hmret.model.values import frozen
 from hmret.model.verdicts import Reason
 
-__all__ = ["DueShared", "evictable_units"]
-
 _ORDER = {reason: number for number, reason in enumerate(Reason)}
 
 Rows = Mapping[str, tuple[int, Reason]]

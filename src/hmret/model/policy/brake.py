@@ -2,8 +2,6 @@
 
 from hmret.model.values import frozen
 
-__all__ = ["Brake", "BrakeRecord", "Braking"]
-
 
 @frozen
 class Brake:

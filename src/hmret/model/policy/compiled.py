@@ -14,8 +14,6 @@ from hmret.model.policy.window import DeletionWindow
 from hmret.model.times import timedelta_nanoseconds
 from hmret.model.values import frozen
 
-__all__ = ["NEVER", "CompiledRule", "EffectiveRule", "Policy"]
-
 NEVER = 1 << 64
 """Later than any time in nanoseconds, and longer than any window."""
 

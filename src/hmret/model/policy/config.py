@@ -15,8 +15,6 @@ from hmret.model.policy.rules import Rule, rules_of
 from hmret.model.policy.window import DeletionWindow
 from hmret.model.values import frozen
 
-__all__ = ["AutoDelete", "RetentionConfig"]
-
 
 @runtime_checkable
 class _PathLike(Protocol):

@@ -25,8 +25,6 @@ from hmret.model.policy.kinds import (
 )
 from hmret.model.values import frozen
 
-__all__ = ["MOST_COPIES", "FleetConfig", "is_fleet_name"]
-
 MOST_COPIES = 40
 """More copies than this cannot be compared in one transaction of etcd."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

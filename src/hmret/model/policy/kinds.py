@@ -15,36 +15,6 @@ from hmret.model.errors import ConfigError
 from hmret.model.policy.patterns import compile_patterns
 from hmret.model.values import frozen
 
-__all__ = [
-    "AMOUNT",
-    "BOOLEAN",
-    "COUNT",
-    "DURATION",
-    "LISTEN",
-    "NAME",
-    "PATH",
-    "PATTERNS",
-    "RULES",
-    "SHARE",
-    "SIZE",
-    "SPANS",
-    "TAG_PATTERNS",
-    "TIME_ZONE",
-    "URLS",
-    "WINDOW",
-    "ZERO_DURATION",
-    "Declaration",
-    "Kind",
-    "choice_of",
-    "count_up_to",
-    "declare",
-    "duration_from",
-    "read_patterns",
-    "section_of",
-    "setting",
-    "text_of",
-]
-
 _LISTEN = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/]+):([0-9]{1,5})")
 _LAST_PORT = 65535
 

@@ -8,8 +8,6 @@ from hmret.model.policy.kinds import AMOUNT, DURATION, SHARE, choice_of, setting
 from hmret.model.sizes import format_share
 from hmret.model.values import frozen
 
-__all__ = ["DiskLimits"]
-
 _GAP = 0.05
 _DIGITS = 12  # 85 % minus 5 is 80, but the difference of the two floats is not exactly 0.8
 

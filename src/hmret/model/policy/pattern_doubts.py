@@ -8,8 +8,6 @@ from functools import lru_cache
 
 from hmret.model.policy.patterns import glob_expression
 
-__all__ = ["covers", "show_pattern", "why_never", "why_never_tag"]
-
 _shortened = reprlib.Repr()
 _shortened.maxstring = 200
 

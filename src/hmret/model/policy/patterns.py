@@ -13,8 +13,6 @@ import attrs
 from hmret.model.errors import ConfigError
 from hmret.model.values import frozen
 
-__all__ = ["Patterns", "compile_patterns", "glob_expression"]
-
 _shortened = reprlib.Repr()
 _shortened.maxstring = 200
 

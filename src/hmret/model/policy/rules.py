@@ -10,8 +10,6 @@ from hmret.model.errors import ConfigError
 from hmret.model.policy.kinds import COUNT, PATTERNS, TAG_PATTERNS, WINDOW, declare, read_patterns, setting
 from hmret.model.values import frozen
 
-__all__ = ["Rule", "rules_of"]
-
 
 def _match(value: Iterable[str]) -> tuple[str, ...]:
     return read_patterns("match", value)

@@ -10,8 +10,6 @@ from hmret.model.errors import ConfigError
 from hmret.model.policy.kinds import BOOLEAN, SPANS, TIME_ZONE, declare, setting
 from hmret.model.values import frozen
 
-__all__ = ["DeletionWindow"]
-
 _SPAN = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])-(?:([01][0-9]|2[0-3]):([0-5][0-9])|24:00)")
 _DAY = 24 * 60
 

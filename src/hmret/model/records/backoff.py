@@ -2,8 +2,6 @@
 
 from hmret.model.values import frozen
 
-__all__ = ["FailureRecord"]
-
 
 @frozen(kw_only=True)
 class FailureRecord:

@@ -19,8 +19,6 @@ import attrs
 
 from hmret.model.values import define, frozen
 
-__all__ = ["KEPT_MARKS", "FleetRecordContents", "MarkAge", "Seen", "Standing"]
-
 KEPT_MARKS = 100
 """Marks that survive a rewrite of the record; the last one that is done always does."""
 

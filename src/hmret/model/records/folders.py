@@ -11,17 +11,6 @@ from hmret.model.clock.clock_guard import ClockReading
 from hmret.model.images import Cause
 from hmret.model.values import frozen
 
-__all__ = [
-    "CACHE_FOLDER",
-    "REFERENCE_FOLDERS",
-    "FolderMark",
-    "FolderOnRecord",
-    "FolderSeen",
-    "LostFolder",
-    "find_lost",
-    "renewed",
-]
-
 CACHE_FOLDER = "images"
 REFERENCE_FOLDERS = ("guests", "snapshots")
 _TAGS = f"{CACHE_FOLDER}/repositories"

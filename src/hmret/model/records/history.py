@@ -5,8 +5,6 @@ from datetime import date
 
 from hmret.model.values import frozen
 
-__all__ = ["COUNTED", "History", "Went"]
-
 COUNTED = ("delete", "release", "restore", "recover")
 """The entries of the journal that are added up: an image left the cache, left the quarantine for good, came back from
 there, or was removed by finishing a deletion that had been interrupted."""

@@ -3,8 +3,6 @@
 from hmret.model.images import Key
 from hmret.model.values import frozen
 
-__all__ = ["Lease", "LeaseRecord"]
-
 
 @frozen(kw_only=True)
 class Lease:

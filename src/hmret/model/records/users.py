@@ -4,8 +4,6 @@ from collections.abc import Mapping
 
 import msgspec
 
-__all__ = ["UsersRecord"]
-
 
 class UsersRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The sources that referred to an image when it was last referenced; of very many, some."""

@@ -18,8 +18,6 @@ from hmret.model.references import digest_in
 if TYPE_CHECKING:
     from hmret.fleet.operating import FleetOperator
 
-__all__ = ["holdings", "plan", "status"]
-
 _Image = Annotated[
     str,
     Parameter(

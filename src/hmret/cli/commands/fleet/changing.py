@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from hmret.fleet.operating import FleetOperator
     from hmret.model.fleet import FleetSettings
 
-__all__ = ["drain", "forget", "init", "pause", "reset", "resume", "set_setting", "undrain"]
-
 _Host = Annotated[
     str,
     Parameter(name="HOST", help="The name of a host, or of one of its holders, as fleet status shows them."),

@@ -11,8 +11,6 @@ from hmret.cli.display.tables import format_size, format_table, shorten_digest, 
 from hmret.cli.display.words import put_count
 from hmret.model.verdicts import Action
 
-__all__ = ["holdings_table", "last_copies_table", "plan_table", "put_paused", "status_table"]
-
 _LIVE, _DEAD, _DRAINED = "live", "dead", "drained"
 _STYLES = {_DEAD: "red", _DRAINED: "yellow", "delete": "red"}
 _POLICY = 8  # digits of a fingerprint: enough to see which hosts have the same

@@ -24,8 +24,6 @@ from hmret.model.policy.config import RetentionConfig
 if TYPE_CHECKING:
     from hmret.fleet.operating import FleetOperator
 
-__all__ = ["ask_fleet", "config_of_fleet", "host_name", "opened_operator", "own_holder", "who"]
-
 D = TypeVar("D", bound=Document)
 
 _CACHE_ID = re.compile(r"[0-9a-f]{8}")

@@ -35,8 +35,6 @@ from hmret.disk.layout import METADATA, hex_of
 from hmret.model.deletion import Failed, Kept
 from hmret.model.verdicts import Reason
 
-__all__ = ["finish", "finish_gone", "finish_hidden", "undo_copies"]
-
 
 def finish(filesystem: Filesystem, data_fd: int, places: Sequence[TrashEntry]) -> Outcome:
     """Finish an interrupted deletion, or undo it where a process has a disk open or the image is needed again.

@@ -19,8 +19,6 @@ from hmret.disk.layout import OWN, ROOTFS_NAMES, TRASH
 from hmret.model.deletion import DueRow
 from hmret.model.values import frozen
 
-__all__ = ["QuarantineContents", "hold", "is_whole", "load_held", "main_place", "release"]
-
 _TRASH = f"{OWN}/{TRASH}"
 
 

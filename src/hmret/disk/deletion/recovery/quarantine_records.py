@@ -30,17 +30,6 @@ from hmret.disk.folders import open_data_folder, opened, read_file, write_file
 from hmret.disk.layout import OWN, TRASH
 from hmret.model.values import frozen
 
-__all__ = [
-    "RECORD",
-    "HeldImage",
-    "QuarantineRecords",
-    "change_record",
-    "drop_records",
-    "read_record",
-    "read_records",
-    "write_record",
-]
-
 _TRASH = f"{OWN}/{TRASH}"
 RECORD = ".held"
 """The suffix of a record's name, which follows the name of the batch."""

@@ -46,8 +46,6 @@ from hmret.model.deletion import Failed, Kept
 from hmret.model.images import Key
 from hmret.model.values import define, frozen
 
-__all__ = ["Recovering", "Recovery"]
-
 _TRASH = f"{OWN}/{TRASH}"
 
 

@@ -35,8 +35,6 @@ from hmret.disk.layout import CONTENT, HIDDEN_METADATA, IMAGES, METADATA, RETENT
 from hmret.model.images import Key
 from hmret.model.values import define, frozen
 
-__all__ = ["PutBack", "recover_quarantine", "restore"]
-
 _NO_IMAGE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP))
 
 

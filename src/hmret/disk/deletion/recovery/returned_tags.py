@@ -22,8 +22,6 @@ from hmret.disk.deletion.trash.intents import Intent
 from hmret.disk.deletion.trash.past_deletions import completed_intents, reopen_intents
 from hmret.disk.filesystem import Filesystem
 
-__all__ = ["clear_ghosts_with_tags", "reopen_undone"]
-
 
 def reopen_undone(filesystem: Filesystem, data_fd: int) -> None:
     """Put the intents of recent batches of which a tag has come back into the trash again, for a recovery.

@@ -11,8 +11,6 @@ from hmret.disk.folders import open_data_folder, open_folder, opened
 from hmret.disk.hypeman.scan import BLOCK
 from hmret.disk.layout import OWN, TRASH
 
-__all__ = ["trash_bytes"]
-
 
 def trash_bytes(filesystem: Filesystem, data_dir: str, held: Container[str] = ()) -> int:
     """Add up the blocks in the trash that wait to be erased; folders that disappear concurrently may or may not count.

@@ -22,18 +22,6 @@ from hmret.disk.hypeman.links import Layout, tag_folder
 from hmret.disk.layout import OWN, TRASH
 from hmret.model.values import frozen
 
-__all__ = [
-    "TakenLinks",
-    "free_links",
-    "make_links",
-    "name_aside",
-    "read_link",
-    "read_links",
-    "remove_links",
-    "resolve_parked_tags",
-    "take_links",
-]
-
 _ASIDE = ".hmret-tag-"
 """Prefix of a tag that had to be set aside in its own folder; no scan looks at such names."""
 

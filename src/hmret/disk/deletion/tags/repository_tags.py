@@ -17,8 +17,6 @@ from hmret.disk.layout import HEX_DIGITS, TAG_NAME, TAG_STAGE, digest_of, hex_of
 from hmret.model.images import Key
 from hmret.model.values import define, frozen
 
-__all__ = ["RepositoryTags", "TagMovedError"]
-
 _NO_LINK = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EINVAL))
 _NO_TAGS: Mapping[str, Sequence[str]] = {}
 

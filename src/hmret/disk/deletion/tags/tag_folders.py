@@ -13,8 +13,6 @@ from hmret.disk.folders import open_data_folder, opened
 from hmret.disk.layout import IMAGES, REPOSITORIES
 from hmret.model.times import SECOND
 
-__all__ = ["remove_empty_tag_folders"]
-
 _EMPTY_NS = 600 * SECOND
 
 

@@ -23,8 +23,6 @@ from hmret.model.references import is_repository
 from hmret.model.times import SECOND
 from hmret.model.values import define, frozen
 
-__all__ = ["NO_LINKERS", "Linkers", "TagView", "staged_in"]
-
 _FRESH_NS = 60 * SECOND
 """How long a tag in preparation counts as one that will be made."""
 

@@ -17,8 +17,6 @@ from hmret.disk.hypeman.scan import BLOCK
 from hmret.disk.layout import HIDDEN_METADATA, IMAGES, METADATA, ROOTFS_NAMES
 from hmret.model.values import define, frozen
 
-__all__ = ["FreedFolders", "Freeing", "erase", "free_entries"]
-
 # Errors of erasing a folder by known file names, if it holds other files or is not a folder.
 _NOT_AS_KNOWN = frozenset(
     (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.EPERM)

@@ -27,20 +27,6 @@ from hmret.disk.layout import DELETED, DIGEST_HEX, IMAGES, OWN, TAG_NAME, TRASH,
 from hmret.model.deletion import DueRow
 from hmret.model.references import is_repository
 
-__all__ = [
-    "Recorded",
-    "Timer",
-    "drop_intents",
-    "intent_of",
-    "is_ours",
-    "list_trash",
-    "new_batch_name",
-    "open_trash",
-    "read_intents",
-    "record_of",
-    "write_intents",
-]
-
 _TRASH = f"{OWN}/{TRASH}"
 _SUFFIX = ".json"
 

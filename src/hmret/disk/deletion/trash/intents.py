@@ -18,19 +18,6 @@ from hmret.disk.layout import CONTENT, IMAGES, OWN, TRASH, hex_of
 from hmret.model.deletion import Deletion
 from hmret.model.values import frozen
 
-__all__ = [
-    "NO_CONTENT",
-    "Copy",
-    "Intent",
-    "Link",
-    "TrashEntry",
-    "entries_of",
-    "entry_in_place",
-    "entry_in_trash",
-    "find_entries",
-    "intent_name",
-]
-
 _TRASH = f"{OWN}/{TRASH}"
 _BESIDE = ".hmret-"
 """Prefix of a retired folder that had to stay on its own file system; no scan looks at such names."""

@@ -15,8 +15,6 @@ from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import open_data_folder, opened, read_file
 from hmret.disk.layout import DELETED, OWN
 
-__all__ = ["completed_intents", "deleted_lately", "forget_deleted", "reopen_intents"]
-
 _FOLDER = f"{OWN}/{DELETED}"
 _SUFFIX = ".json"
 _KEPT = 1000

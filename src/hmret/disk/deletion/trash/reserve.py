@@ -13,8 +13,6 @@ from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import let_go, make_folders, opened, write_file
 from hmret.disk.layout import OWN, TRASH
 
-__all__ = ["NO_SPACE", "NO_SPACE_REMEDY", "RESERVE", "fill_reserve", "write_into_reserve"]
-
 RESERVE = "reserve"
 """The name of the file, in hmret's own folder."""
 

@@ -8,8 +8,6 @@ from hmret.disk.folders import open_folder, opened
 from hmret.disk.hypeman.manifests import layers_needed
 from hmret.disk.layout import HIDDEN_METADATA, IMAGES, METADATA, ROOTFS_NAMES
 
-__all__ = ["LayersGoneError", "check_layers", "is_whole"]
-
 _LAYERS = f"{IMAGES}/layers"
 
 

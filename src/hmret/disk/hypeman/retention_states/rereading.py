@@ -18,8 +18,6 @@ from hmret.disk.layout import RETENTION, hex_of
 from hmret.model.images import Key
 from hmret.model.values import define, frozen
 
-__all__ = ["HeldState", "SettledState", "hold_state", "look_at_state", "read_settled_states"]
-
 _NO_STATE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP))
 """The state is absent, or something else is in its place: a folder, or a link, which is not followed."""
 

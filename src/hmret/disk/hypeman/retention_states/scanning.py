@@ -28,8 +28,6 @@ from hmret.disk.watched_paths import changed_files
 from hmret.model.images import Key
 from hmret.model.times import SECOND
 
-__all__ = ["STATE_SUFFIX", "StateFolder", "remove_strays", "scan_states"]
-
 STATE_SUFFIX = ".json"
 _UNKNOWN = (-1, 0)
 _STATE_NAME = re.compile(r"[0-9a-f]{64}\.json")

@@ -12,8 +12,6 @@ from hmret.disk.hypeman.retention_states.scanning import STATE_SUFFIX
 from hmret.disk.layout import RETENTION, are_digests, hex_of
 from hmret.model.values import frozen
 
-__all__ = ["TimerIndex"]
-
 # An entry is the first digits of a digest, followed by the number of its folder.
 _DIGITS = 10
 _FOLDER_BITS = 24

@@ -17,8 +17,6 @@ from hmret.disk.image_claim import UNCONTESTED, Claim
 from hmret.disk.layout import RETENTION, hex_of
 from hmret.model.images import Key
 
-__all__ = ["clear_state", "remove_empty_state_folders", "write_states"]
-
 
 def write_states(
     filesystem: Filesystem,

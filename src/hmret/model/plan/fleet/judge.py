@@ -11,8 +11,6 @@ from hmret.model.plan.selection import Choice
 from hmret.model.values import frozen
 from hmret.model.verdicts import Reason
 
-__all__ = ["FleetJudge", "is_whole", "last_units", "repeated_units"]
-
 _IS_KNOWN = frozenset((FleetState.JOINED, FleetState.STOPPED))
 """The states in which the facts count; where no engine runs, nothing is deleted by them."""
 

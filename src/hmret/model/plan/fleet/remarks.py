@@ -12,8 +12,6 @@ from hmret.model.times import format_time, nanoseconds_of
 from hmret.model.values import frozen
 from hmret.model.verdicts import Reason, Verdict
 
-__all__ = ["FLEET_REASONS", "FleetRemarks"]
-
 FLEET_REASONS = frozenset(
     (
         Reason.DUPLICATE_HOST,

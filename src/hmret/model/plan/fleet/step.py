@@ -9,8 +9,6 @@ from hmret.model.plan.selection import Choice, Selection
 from hmret.model.values import frozen
 from hmret.model.verdicts import Reason
 
-__all__ = ["FleetLimitStep", "FleetStep", "UnaskedStep"]
-
 _BY_FACTS = frozenset((Reason.LAST_COPY, Reason.USED_IN_FLEET))
 """The reasons that follow from what others have, which may change at any time."""
 
