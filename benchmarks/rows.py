@@ -49,6 +49,8 @@ class Bench:
     seed: int
     layout: Layout = "legacy"
     core: Core = "native"
+    images_each: int = 0
+    """Images in each repository; 0: as the layout has it."""
 
     def open(self, tree: Tree, *, backend: str = "asyncio", unused_for: float = 720 * 3600) -> Subject:
         """Start an engine on a tree."""
@@ -59,8 +61,11 @@ class Bench:
         return content if self.layout == "content" else legacy
 
     def shape(self, shape: Shape) -> Shape:
-        """Give a shape the seed and the layout of all."""
-        return replace(shape, seed=self.seed, layout=self.layout)
+        """Give a shape the seed and the layout of all, and the repositories where it asks for none."""
+        repositories = shape.repositories
+        if self.images_each and not repositories:
+            repositories = max(shape.images // self.images_each, 1)
+        return replace(shape, seed=self.seed, layout=self.layout, repositories=repositories)
 
     def grow(self, name: str, shape: Shape, *, settle: bool = True) -> Tree:
         """Write a tree, have the C program read it once, and let it settle."""

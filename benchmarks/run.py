@@ -125,6 +125,13 @@ def _parse() -> argparse.Namespace:
         help="how the images lie; both: side by side",
     )
     parser.add_argument(
+        "--images-each",
+        type=int,
+        default=0,
+        metavar="N",
+        help="images in each repository; 0: 100 in the legacy layout, 20 in content",
+    )
+    parser.add_argument(
         "--core",
         choices=(*CORES, "both"),
         default="native",
@@ -151,7 +158,9 @@ def main() -> None:
     parent, place = choose_folder(options.images * 2, layouts[-1])
     rows: list[Row] = []
     with temporary_folder(parent) as folder:
-        bench = Bench(folder, Floor(folder), options.images, options.runs, options.seed)
+        bench = Bench(
+            folder, Floor(folder), options.images, options.runs, options.seed, images_each=options.images_each
+        )
         for name in options.only or PARTS:
             for layout, core in product(layouts, cores):
                 part_begin = time.perf_counter()
@@ -171,6 +180,7 @@ def main() -> None:
             "seconds": time.perf_counter() - begin,
             "images": options.images,
             "layout": options.layout,
+            "images_each": options.images_each,
             "core": options.core,
             "runs": options.runs,
             "seed": options.seed,

@@ -4,7 +4,6 @@ import errno
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from sys import intern
 
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.fingerprints import if_stable, stable_fingerprint
@@ -110,7 +109,7 @@ def read_tags(
             continue
         if target[:length] == usual and DIGEST_HEX.fullmatch(target, length):
             # The form that hypeman writes.
-            tags[name] = intern(digest_of(target[length:]))
+            tags[name] = digest_of(target[length:])
             continue
         hexadecimal = pointed_to(folder, target)
         if hexadecimal is None:
@@ -123,7 +122,7 @@ def read_tags(
                 )
             )
         else:
-            tags[name] = intern(digest_of(hexadecimal))
+            tags[name] = digest_of(hexadecimal)
     return TagsFound(tags, frozenset(odd) if odd else _NO_NAMES, tuple(oddities))
 
 
@@ -217,7 +216,7 @@ def _usual_tags(path: str, names: Sequence[str], targets: Sequence[str | int]) -
     # guard(usual-tag-name-only): A link whose name no tag can have is none, and may hide images.
     if not _TAG_NAMES.fullmatch("/".join(names) + "/"):
         return None
-    return dict(zip(names, [intern(digest_of(one)) for one in digits], strict=True))
+    return dict(zip(names, map(digest_of, digits), strict=True))
 
 
 def _scan(filesystem: Filesystem, fd: int, path: str, known: FolderScan | None) -> FolderScan:

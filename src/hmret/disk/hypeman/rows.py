@@ -87,19 +87,16 @@ class Rows:
         self._has_content = self._has_content or any(map(is_part, folders))
         if self._has_content:
             if not before:
-                self._contents = {
-                    digest: image
-                    for path, folder in folders.items()
-                    if is_part(path)
-                    for digest, image in folder.images.items()
-                }
+                for path, folder in folders.items():
+                    if is_part(path):
+                        self._contents.update(folder.images)
             repositories |= self._renew_owners(before, repositories, digests)
         for name in repositories:
             self._renew(name)
         self._contents, self._linked, self._unusual = {}, {}, set()
         return RowsFound(
             dict(self._repositories),
-            ContentOwners(dict(self._owners)),
+            ContentOwners(self._owners),
             self._renew_bases(),
             tuple(sorted(f"{IMAGES}/{CONTENT}/{hex_of(digest)}" for digest in self._ownerless)),
         )
@@ -110,6 +107,8 @@ class Rows:
         """Determine the owners of content again where they may have changed; returns affected repositories."""
         if not before:
             return self._find_all_owners(repositories)
+        # What was made before stays as it is.
+        self._owners = dict(self._owners)
         affected = set(digests)
         touched: set[str] = set()
         for name in repositories:
@@ -134,21 +133,26 @@ class Rows:
             self._touch(digest, touched)
         return touched
 
-    def _find_all_owners(  # noqa: C901 - nothing is called for each of very many
-        self, repositories: AbstractSet[str]
-    ) -> set[str]:
+    def _find_all_owners(self, repositories: AbstractSet[str]) -> set[str]:
         """Determine the owners of all content at once; returns those that own some by its metadata alone."""
         contents, unusual = self._contents, self._unusual
         owners: dict[str, Names] = {}
         for name in sorted(repositories):
+            _share_digests(self._tagged(name), contents)
             linked = self._linked_content(name)
             found = self._linked[name] = dict(zip(linked, map(contents.get, linked), strict=True))
-            for digest, content in found.items():
-                if owners.setdefault(digest, name) is not name:
-                    owners[digest] = (*_each(owners[digest]), name)
-                    unusual.add(digest)
-                elif content is None or content.status != "ready" or content.content_name != name:
-                    unusual.add(digest)
+            shared = () if owners.keys().isdisjoint(found) else owners.keys() & found.keys()
+            before = {digest: owners[digest] for digest in shared}
+            owners.update(dict.fromkeys(found, name))
+            owners.update((digest, (*_each(names), name)) for digest, names in before.items())
+            unusual.update(shared)
+            unusual.update(
+                [
+                    digest
+                    for digest, content in found.items()
+                    if content is None or content.status != "ready" or content.content_name != name
+                ]
+            )
             legacy = self._legacy(name)
             if legacy.repository is not None:
                 for digest in claimed_digests(legacy, self._tagged(name)) - linked:
@@ -262,16 +266,18 @@ class Rows:
         else:
             images.update(legacy.images)
         tags = effective_tags(legacy, tagged)
-        # A folder hides a link of its name from the lookup of a tag, but not from the lookup of a repository
-        # below it.
-        hidden = legacy.tags.keys() & set(tag_names_of_folders(tagged))
-        odd_tags = frozenset(legacy.odd_tags | tagged.odd_tags | hidden).difference(tagged.tags)
+        odd_tags = folder_tags = _NO_NAMES
+        if legacy.repository is not None or legacy.subfolders or tagged.subfolders or tagged.odd_tags:
+            # A folder hides a link of its name from the lookup of a tag, but not from the lookup of a repository
+            # below it.
+            hidden = legacy.tags.keys() & set(tag_names_of_folders(tagged))
+            odd_tags = frozenset(legacy.odd_tags | tagged.odd_tags | hidden).difference(tagged.tags)
+            folder_tags = (
+                frozenset(tag_names_of_folders(legacy)).union(tag_names_of_folders(tagged)).difference(tags)
+            )
         if not (images or tags or odd_tags or named):
             self._repositories.pop(name, None)
             return
-        folder_tags = (
-            frozenset(tag_names_of_folders(legacy)).union(tag_names_of_folders(tagged)).difference(tags)
-        )
         made = Repository(
             name,
             images,
@@ -387,3 +393,14 @@ def _changed(before: Mapping[str, FolderScan], after: Mapping[str, FolderScan], 
     yield from (digest for digest, image in now.items() if earlier.get(digest) is not image)
     yield from (digest for digest in earlier if digest not in now)
     yield from {*one.unreadable} ^ {*other.unreadable}
+
+
+def _share_digests(tagged: FolderScan, contents: Mapping[str, Image]) -> None:
+    """Let the tags of a folder hold the very texts that name their images, of which there may be very many.
+
+    They are replaced by equal ones, so the folder stays what it was.
+    """
+    tags = cast("dict[str, str]", tagged.tags)
+    for tag, content in zip([*tags], map(contents.get, [*tags.values()]), strict=True):
+        if content is not None:
+            tags[tag] = content.digest

@@ -5,9 +5,11 @@ The encoding is msgpack.
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from sys import intern
 from typing import TypeVar
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.fingerprints import Fingerprint
@@ -196,6 +198,7 @@ def _packed(folder: FolderScan) -> _ImageFolder:
 def _unpacked(folder: _ImageFolder) -> FolderScan:
     repository = None
     if folder.images is not None:
+        _share_texts(folder.images)
         images = {image.digest: image for image in folder.images}
         tags = {}
         for tag, digest in folder.tags.items():
@@ -219,3 +222,15 @@ def _unpacked(folder: _ImageFolder) -> FolderScan:
         tuple(Hidden(*link) for link in folder.hidden),
         folder.is_empty,
     )
+
+
+def _share_texts(images: Sequence[Image]) -> None:
+    """Let all images hold the same objects for texts that are the same in very many of them.
+
+    The decoder makes one for each image, which takes memory, and time whenever one is compared.
+    """
+    for image in images:
+        # They have just been decoded, and nothing else knows them yet.
+        force_setattr(image, "status", intern(image.status))
+        if image.content_name is not None:
+            force_setattr(image, "content_name", intern(image.content_name))

@@ -101,6 +101,11 @@ class PlanContext:
         # so it is not kept.
         return cls(policy, bool(causes), not causes.isdisjoint(_SUPPRESS_MARKS), inventory.gaps.until(now_ns))
 
+    @property
+    def blockers_of_allowed(self) -> tuple[Blocker, ...]:
+        """The blockers for a repository that is allowed and not pinned; always the same object."""
+        return self._blockers[False, True]
+
     def blockers(self, repository: str) -> tuple[Blocker, ...]:
         """List the blockers that can apply to a complete image of a repository, in the order of reasons."""
         policy = self.policy
@@ -179,8 +184,7 @@ class Evaluator:
             rules.by_digest
             or rules.usual.window_ns == NEVER
             or self.expiry.min_age_ns
-            or _PINNED in self._blockers
-            or _NOT_ALLOWED in self._blockers
+            or self._blockers is not self.context.blockers_of_allowed
             or (self.context.policy.keeps_unpullable and self.is_local)
         ):
             return NEVER, NEVER

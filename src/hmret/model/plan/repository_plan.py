@@ -226,8 +226,8 @@ def plan_repository(name: str, inputs: RepositoryInputs, context: PlanContext, n
     sources = inputs.sources()
     evaluator = Evaluator(context, now_ns, name, inputs, sources)
     images, timers = inputs.images, inputs.timers
-    leased, built, accessed = inputs.leased, inputs.built, inputs.accessed
     unready, shared = inputs.unready, inputs.shared
+    noted = {*sources, *inputs.accessed, *inputs.leased, *unready, *inputs.built}
     # guard(future-date-ends-plan): An image dated in the future takes its place by age once that time has
     # come; an earlier decision must not outlast it.
     until_ns = next_dated_ns(context.policy, inputs.repository, now_ns)
@@ -254,16 +254,13 @@ def plan_repository(name: str, inputs: RepositoryInputs, context: PlanContext, n
             and image.making is None
             and image.pullable is not False
             and (image.created_ns is None or image.created_ns <= since_ns)
-            and digest not in accessed
-            and digest not in sources
-            and digest not in leased
-            and digest not in unready
-            and digest not in built
+            and digest not in noted
         ):
             # Fast path: most images are inside their window, and no rule can change that.
             numbers.append(_WAITING)
             ready += 1
-            earliest_ns = min(earliest_ns, since_ns)
+            if since_ns < earliest_ns:  # noqa: PLR1730 - a call for each of very many
+                earliest_ns = since_ns
             continue
         reason = evaluator.first_reason(image)
         until_ns = min(until_ns, evaluator.expiry.next_change(image))
