@@ -13,7 +13,6 @@ from hmret.fleet.store import (
     OutcomeUnknownError,
     RevisionWentBackError,
     Seen,
-    StoreError,
     StoreRefusedError,
     StoreUnreachableError,
     WrongCredentialsError,
@@ -234,20 +233,6 @@ async def test_a_keepalive_that_fails_is_no_lease_that_is_over() -> None:
     ):
         with pytest.raises(StoreUnreachableError):
             await gateway.keep_alive(3)
-
-
-async def test_each_request_is_counted_by_kind_and_outcome() -> None:
-    counted: list[tuple[str, str]] = []
-    replies = iter((done(), _NOT_DEFINITE["full"], answer({"message": "no"}, 400), CLOSE, CLOSE))
-    async with (
-        serve(lambda _: next(replies)) as server,
-        gateway_to(server, count=lambda kind, outcome: counted.append((kind, outcome))) as gateway,
-    ):
-        await gateway.range("a")
-        for call in (gateway.transact(PUT), gateway.transact(PUT), gateway.range("a")):
-            with pytest.raises(StoreError):
-                await call
-    assert counted == [("range", "ok"), ("txn", "unknown"), ("txn", "refused"), ("range", "unreachable")]
 
 
 async def test_proxies_of_the_environment_are_not_for_etcd(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,8 +110,8 @@ class _Both:
             return Put(key, generator.choice("0123"), lease=max(0, lease + 1))
         if kind < 0.65:
             return Delete(key, end if end > key else "")
-        counts, keys = generator.random() < 0.1, generator.random() < 0.2
-        return Range(key, end, generator.choice((0, 0, 1, 2)), keys_only=keys, count_only=counts)
+        keys = generator.random() < 0.2
+        return Range(key, end, generator.choice((0, 0, 1, 2)), keys_only=keys)
 
     def _renumbered(self, txn: Txn, side: int) -> Txn:
         """Put the lease's number on one side where the transaction has its place in the list."""

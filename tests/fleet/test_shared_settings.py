@@ -7,11 +7,9 @@ import pytest
 
 from hmret.fleet.settings import (
     SETTABLE,
-    budget_releases,
     change_setting,
     decode_settings,
     encode_settings,
-    releases_per_token,
 )
 from hmret.model.errors import ConfigError
 from hmret.model.fleet import FleetSettings, Paused
@@ -116,26 +114,6 @@ def test_what_a_newer_version_adds_is_passed_over_and_what_is_left_out_is_the_de
 def test_settings_that_are_not_readable_are_an_error_and_not_the_defaults(text: str) -> None:
     with pytest.raises(ValueError):
         decode_settings(text)
-
-
-@pytest.mark.parametrize(
-    ("budget", "tokens", "copies", "releases", "each"),
-    [
-        ("5%", 20, 10_000, 500, 25),
-        ("5%", 20, 10, 20, 1),
-        ("5%", 20, 0, 20, 1),
-        ("5%", 20, 599, 29, 1),
-        ("40", 20, 10_000, 40, 2),
-        ("59", 20, 10_000, 59, 2),
-        ("100%", 1, 77, 77, 77),
-    ],
-)
-def test_a_token_is_good_for_its_part_of_the_budget_and_for_one_at_least(
-    budget: str, tokens: int, copies: int, releases: int, each: int
-) -> None:
-    settings = FleetSettings(budget=budget, tokens=tokens)
-    assert budget_releases(settings, copies) == releases
-    assert releases_per_token(settings, copies) == each
 
 
 def test_what_can_be_set_is_what_stands_in_etcd() -> None:

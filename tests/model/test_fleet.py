@@ -127,20 +127,24 @@ def test_uses_are_told_where_a_setting_asks_for_them(rules: CopyRules, tells: bo
 
 
 @pytest.mark.parametrize(
-    ("budget", "copies", "releases", "per_token"),
+    ("budget", "tokens", "copies", "releases", "per_token"),
     [
-        ("5%", 10_000, 500, 25),
-        ("5%", 100, 20, 1),
-        ("7%", 1000, 70, 3),
-        ("2.5%", 4000, 100, 5),
-        ("40", 9, 40, 2),
-        ("5", 9, 20, 1),
+        ("5%", 20, 10_000, 500, 25),
+        ("5%", 20, 100, 20, 1),
+        ("5%", 20, 0, 20, 1),
+        ("5%", 20, 599, 29, 1),
+        ("7%", 20, 1000, 70, 3),
+        ("2.5%", 20, 4000, 100, 5),
+        ("100%", 1, 77, 77, 77),
+        ("40", 20, 9, 40, 2),
+        ("59", 20, 10_000, 59, 2),
+        ("5", 20, 9, 20, 1),
     ],
 )
 def test_the_budget_is_a_share_of_all_copies_or_a_number_and_never_below_one_a_token(
-    budget: str, copies: int, releases: int, per_token: int
+    budget: str, tokens: int, copies: int, releases: int, per_token: int
 ) -> None:
-    settings = FleetSettings(budget=budget, tokens=20)
+    settings = FleetSettings(budget=budget, tokens=tokens)
 
     assert (settings.releases(copies), settings.releases_per_token(copies)) == (releases, per_token)
 

@@ -195,7 +195,7 @@ class MemoryStore:
         return Health("3.5.21", size, None, ("NOSPACE",) if self.is_full else ())
 
     def _answer(self) -> Answer:
-        return Answer(revision=self.revision, cluster_id=self.cluster_id, member_id="m1")
+        return Answer(revision=self.revision, cluster_id=self.cluster_id)
 
     def _end_leases(self) -> None:
         now = self._now()
@@ -221,7 +221,7 @@ class MemoryStore:
 
     def _range(self, wanted: Range, answer: Answer) -> RangeResult:
         names = self._names_of(wanted.key, wanted.range_end)
-        taken: Sequence[str] = () if wanted.count_only else names[: wanted.limit or len(names)]
+        taken = names[: wanted.limit or len(names)]
         found = (self._keys[name] for name in taken)
         key_values = tuple(_without_value(each) if wanted.keys_only else each for each in found)
         return RangeResult(
@@ -229,7 +229,6 @@ class MemoryStore:
             count=len(names),
             revision=answer.revision,
             cluster_id=answer.cluster_id,
-            member_id=answer.member_id,
         )
 
     def _choose(self, txn: Txn) -> "_Branch":
@@ -271,26 +270,18 @@ class MemoryStore:
             results=results,
             revision=answer.revision,
             cluster_id=answer.cluster_id,
-            member_id=answer.member_id,
         )
 
     def _apply_one(self, operation: Put | Delete | Range, answer: Answer) -> Result:
         if isinstance(operation, Put):
             self._put(operation, answer.revision)
-            return PutResult(
-                revision=answer.revision, cluster_id=answer.cluster_id, member_id=answer.member_id
-            )
+            return PutResult(revision=answer.revision, cluster_id=answer.cluster_id)
         if isinstance(operation, Range):
             return self._range(operation, answer)
         names = self._names_of(operation.key, operation.range_end)
         for name in names:
             self._delete(name, answer.revision)
-        return DeleteResult(
-            deleted=len(names),
-            revision=answer.revision,
-            cluster_id=answer.cluster_id,
-            member_id=answer.member_id,
-        )
+        return DeleteResult(deleted=len(names), revision=answer.revision, cluster_id=answer.cluster_id)
 
     def _put(self, put: Put, revision: int) -> None:
         old = self._keys.get(put.key)

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 import anyio
+import attrs
 import httpx2
 
 from hmret.fleet import wire
@@ -39,14 +40,12 @@ _LARGEST_ANSWER = 32 << 20
 """Bytes. The summaries of 1,000 hosts are some 400 kB."""
 
 _MOST_CONNECTIONS = 32
+"""A sweep releases 8 images at a time; besides these there are keepalives, reads and commands."""
 
 # What else a connection breaks with; a time-out and what TLS says are among the first.
 _BROKEN = (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream)
-"""A sweep releases 8 images at a time; besides these there are keepalives, reads and commands."""
 
-
-def _ignore(kind: str, outcome: str) -> None:
-    """Count nothing."""
+_REVOKE = "/v3/lease/revoke"
 
 
 class Gateway:
@@ -60,7 +59,6 @@ class Gateway:
         password_file: the file with its password; read again whenever a token is asked for.
         first: which endpoint is asked first; None: any, so that hosts spread over the members.
         seen: the newest answer before a restart.
-        count: called for each request, with its kind and `ok`, `refused`, `unknown` or `unreachable`.
 
     Raises:
         ConfigError: the files for TLS cannot be used.
@@ -76,13 +74,11 @@ class Gateway:
         password_file: str = "",
         first: int | None = None,
         seen: Seen | None = None,
-        count: Callable[[str, str], None] = _ignore,
     ) -> None:
         self._endpoints = tuple(_plain(endpoint) for endpoint in endpoints)
         self._next = secrets.randbelow(len(self._endpoints)) if first is None else first
         self._timeout = timeout
         self._newest = Newest(seen)
-        self._count = count
         self._credentials = Credentials(user, password_file)
         is_tls = any(endpoint.startswith("https") for endpoint in self._endpoints)
         self._client = httpx2.AsyncClient(
@@ -97,13 +93,7 @@ class Gateway:
         )
 
     @classmethod
-    def of(
-        cls,
-        config: FleetConfig,
-        *,
-        seen: Seen | None = None,
-        count: Callable[[str, str], None] = _ignore,
-    ) -> "Gateway":
+    def of(cls, config: FleetConfig, *, seen: Seen | None = None) -> "Gateway":
         """Make the client that the settings of a host describe.
 
         Raises:
@@ -116,7 +106,6 @@ class Gateway:
             user=config.user,
             password_file=config.password_file,
             seen=seen,
-            count=count,
         )
 
     @property
@@ -138,7 +127,7 @@ class Gateway:
         """Read a key or a range as of now, as `Store.range` says."""
         document = wire.range_document(Range(key, range_end, limit, keys_only))
         before = self.seen
-        endpoint, result = await self._read("range", "/v3/kv/range", document, wire.read_range)
+        endpoint, result = await self._read("/v3/kv/range", document, wire.read_range)
         self._newest.believe(result, before, endpoint)
         return result
 
@@ -146,9 +135,7 @@ class Gateway:
         """Carry out a transaction, as `Store.transact` says."""
         content = wire.encode(wire.txn_document(txn))
         before = self.seen
-        endpoint, result = await self._write(
-            "txn", "/v3/kv/txn", content, lambda found: wire.read_txn(found, txn)
-        )
+        endpoint, result = await self._write("/v3/kv/txn", content, lambda found: wire.read_txn(found, txn))
         self._newest.believe(result, before, endpoint)
         return result
 
@@ -157,33 +144,33 @@ class Gateway:
     async def grant(self, seconds: int) -> int:
         """Make a lease, as `Store.grant` says."""
         document = {"TTL": str(seconds)}
-        _, lease = await self._read("grant", "/v3/lease/grant", document, wire.read_grant)
+        _, lease = await self._read("/v3/lease/grant", document, wire.read_grant)
         return lease
 
     async def keep_alive(self, lease: int) -> int:
         """Start the time of a lease again, as `Store.keep_alive` says."""
         document = {"ID": str(lease)}
-        _, left = await self._read("keep_alive", "/v3/lease/keepalive", document, wire.read_keep_alive)
+        _, left = await self._read("/v3/lease/keepalive", document, wire.read_keep_alive)
         return left
 
     async def revoke(self, lease: int) -> None:
         """End a lease, as `Store.revoke` says."""
         document = {"ID": str(lease)}
         with suppress(_LeaseOverError):
-            await self._read("revoke", "/v3/lease/revoke", document, lambda _: None)
+            await self._read(_REVOKE, document, lambda _: None)
 
     async def health(self) -> Health:
         """Read how the member that answers is, as `Store.health` says."""
-        endpoint, status = await self._read("health", "/v3/maintenance/status", {}, wire.read_status)
-        _, alarms = await self._read("health", "/v3/maintenance/alarm", {"action": "GET"}, wire.read_alarms)
-        quota = status.quota_bytes
+        endpoint, health = await self._read("/v3/maintenance/status", {}, wire.read_status)
+        _, alarms = await self._read("/v3/maintenance/alarm", {"action": "GET"}, wire.read_alarms)
+        quota = health.quota_bytes
         if quota is None:
             found = await self._send(endpoint, "/metrics", None, "")
             quota = None if isinstance(found, Failure) else wire.read_quota(found)
-        return Health(status.version, status.size_bytes, quota, alarms)
+        return attrs.evolve(health, quota_bytes=quota, alarms=alarms)
 
     async def _read(
-        self, kind: str, path: str, document: Mapping[str, object], read: Callable[[bytes], T]
+        self, path: str, document: Mapping[str, object], read: Callable[[bytes], T]
     ) -> tuple[str, T]:
         """Ask one member after the other until one gives a result; returns who did.
 
@@ -195,40 +182,25 @@ class Gateway:
         for _ in range(max(2, len(self._endpoints))):
             outcome = await self._ask(path, content, read)
             if not isinstance(outcome, Failure):
-                self._count(kind, "ok")
                 return outcome
-            self._raise_if_refused(kind, outcome)
+            _raise_if_refused(path, outcome)
             failures.append(outcome)
-        self._count(kind, "unreachable")
         raise StoreUnreachableError(_summary(failures))
 
-    async def _write(self, kind: str, path: str, content: bytes, read: Callable[[bytes], T]) -> tuple[str, T]:
+    async def _write(self, path: str, content: bytes, read: Callable[[bytes], T]) -> tuple[str, T]:
         """Send a request once, to the first member that accepts a connection."""
         failures: list[Failure] = []
         for _ in self._endpoints:
             outcome = await self._ask(path, content, read)
             if not isinstance(outcome, Failure):
-                self._count(kind, "ok")
                 return outcome
-            self._raise_if_refused(kind, outcome)
+            _raise_if_refused(path, outcome)
             # guard(write-is-sent-once): Etcd may carry out what it has not answered at any later time, such as a
             # registration after a later release.
             if outcome.was_sent:
-                self._count(kind, "unknown")
                 raise OutcomeUnknownError(f"{outcome}; whether the change was made is not known")
             failures.append(outcome)
-        self._count(kind, "unreachable")
         raise StoreUnreachableError(_summary(failures))
-
-    def _raise_if_refused(self, kind: str, failure: Failure) -> None:
-        if failure.is_lease_over and kind == "revoke":
-            raise _LeaseOverError(str(failure))
-        if failure.is_denied:
-            self._count(kind, "refused")
-            raise WrongCredentialsError(str(failure))
-        if failure.is_definite:
-            self._count(kind, "refused")
-            raise StoreRefusedError(str(failure))
 
     async def _ask(self, path: str, content: bytes, read: Callable[[bytes], T]) -> tuple[str, T] | Failure:
         """Send a request to the member whose turn it is."""
@@ -300,6 +272,15 @@ class Gateway:
 
 class _LeaseOverError(StoreRefusedError):
     """The lease is not there."""
+
+
+def _raise_if_refused(path: str, failure: Failure) -> None:
+    if failure.is_lease_over and path == _REVOKE:
+        raise _LeaseOverError(str(failure))
+    if failure.is_denied:
+        raise WrongCredentialsError(str(failure))
+    if failure.is_definite:
+        raise StoreRefusedError(str(failure))
 
 
 def _summary(failures: Sequence[Failure]) -> str:

@@ -11,11 +11,10 @@ import msgspec
 from hmret.model.durations import format_duration, go_duration, parse_span
 from hmret.model.errors import ConfigError
 from hmret.model.fleet import FleetSettings, Paused
+from hmret.model.policy.fleet import MOST_COPIES
 from hmret.model.sizes import parse_share
 from hmret.model.times import datetime_of, format_time, nanoseconds_of, parse_time, timedelta_nanoseconds
 
-MOST_COPIES = 40
-"""More witnesses do not fit into one transaction."""
 MOST_TOKENS = 100
 _MOST_DIGITS = 9
 
@@ -87,18 +86,6 @@ def change_setting(settings: FleetSettings, key: str, text: str) -> FleetSetting
     changed: FleetSettings = attrs.evolve(settings, **{key: SETTABLE[key](text)})
     _check(changed)
     return changed
-
-
-def budget_releases(settings: FleetSettings, copies: int) -> int:
-    """Return how many copies may go in one token period, in a fleet that has `copies`."""
-    if settings.budget.endswith("%"):
-        return max(int(copies * parse_share(settings.budget)), settings.tokens)
-    return int(settings.budget)
-
-
-def releases_per_token(settings: FleetSettings, copies: int) -> int:
-    """Return for how many releases one token is good, in a fleet that has `copies`; at least 1."""
-    return budget_releases(settings, copies) // settings.tokens
 
 
 def _check(settings: FleetSettings) -> None:

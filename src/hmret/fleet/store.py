@@ -118,8 +118,6 @@ class Range:
     """How many keys at most; 0: all."""
     keys_only: bool = False
     """Without the values, which then are empty."""
-    count_only: bool = False
-    """Only how many there are."""
 
 
 @frozen
@@ -159,8 +157,6 @@ class Answer:
     revision: int
     """That of the store when it carried out the request; of a write, its own."""
     cluster_id: str
-    member_id: str
-    """Who answered."""
 
 
 @frozen(kw_only=True)

@@ -9,10 +9,10 @@ from typing import TypedDict
 import msgspec
 
 from hmret.fleet.store import (
-    Answer,
     Compare,
     Delete,
     DeleteResult,
+    Health,
     KeyValue,
     Operation,
     Put,
@@ -23,7 +23,6 @@ from hmret.fleet.store import (
     Txn,
     TxnResult,
 )
-from hmret.model.values import frozen
 
 encode = msgspec.json.encode
 """Make the bytes of a request from its document."""
@@ -48,8 +47,6 @@ def range_document(wanted: Range) -> dict[str, object]:
         document["limit"] = str(wanted.limit)
     if wanted.keys_only:
         document["keys_only"] = True
-    if wanted.count_only:
-        document["count_only"] = True
     return document
 
 
@@ -88,15 +85,21 @@ def _operation_document(operation: Operation) -> dict[str, object]:
     return {"request_delete_range": delete}
 
 
+class _Answered(TypedDict):
+    """The fields of `Answer`."""
+
+    revision: int
+    cluster_id: str
+
+
 class _Header(msgspec.Struct):
     cluster_id: str = ""
-    member_id: str = ""
     revision: int = 0
 
-    def answer(self) -> Answer:
+    def answered(self) -> _Answered:
         if not self.cluster_id:
             raise ValueError("the answer has no header")
-        return Answer(revision=self.revision, cluster_id=self.cluster_id, member_id=self.member_id)
+        return {"revision": self.revision, "cluster_id": self.cluster_id}
 
 
 class _KeyValue(msgspec.Struct):
@@ -166,7 +169,6 @@ class _TokenAnswer(msgspec.Struct):
 class _ErrorAnswer(msgspec.Struct):
     message: str = ""
     error: str = ""
-    code: int = 0
 
 
 _range_decoder = msgspec.json.Decoder(_RangeAnswer, strict=False)
@@ -180,53 +182,43 @@ def read_range(content: bytes) -> RangeResult:
         ValueError: it is none; so do all functions here that read.
     """
     answer = _range_decoder.decode(content)
-    return _range_result(answer, answer.header.answer())
+    return _range_result(answer, answer.header.answered())
 
 
-def _range_result(found: _RangeAnswer, answer: Answer) -> RangeResult:
+def _range_result(found: _RangeAnswer, answered: _Answered) -> RangeResult:
     key_values = tuple(
         KeyValue(_text(kv.key), _text(kv.value), kv.create_revision, kv.mod_revision, kv.version, kv.lease)
         for kv in found.kvs
     )
-    return RangeResult(key_values=key_values, count=found.count, **_fields(answer))
-
-
-class _Fields(TypedDict):
-    revision: int
-    cluster_id: str
-    member_id: str
-
-
-def _fields(answer: Answer) -> _Fields:
-    return {"revision": answer.revision, "cluster_id": answer.cluster_id, "member_id": answer.member_id}
+    return RangeResult(key_values=key_values, count=found.count, **answered)
 
 
 def read_txn(content: bytes, txn: Txn) -> TxnResult:
     """Read the answer to a transaction."""
     found = _txn_decoder.decode(content)
-    return _txn_result(found, txn, found.header.answer())
+    return _txn_result(found, txn, found.header.answered())
 
 
-def _txn_result(found: _TxnAnswer, txn: Txn, answer: Answer) -> TxnResult:
+def _txn_result(found: _TxnAnswer, txn: Txn, answered: _Answered) -> TxnResult:
     operations: Sequence[Operation] = txn.success if found.succeeded else txn.failure
     if len(operations) != len(found.responses):
         raise ValueError(f"{len(found.responses)} results of {len(operations)} operations")
     results = tuple(
-        _result(operation, response, answer)
+        _result(operation, response, answered)
         for operation, response in zip(operations, found.responses, strict=True)
     )
-    return TxnResult(succeeded=found.succeeded, results=results, **_fields(answer))
+    return TxnResult(succeeded=found.succeeded, results=results, **answered)
 
 
-def _result(operation: Operation, found: _OperationAnswer, answer: Answer) -> Result:
+def _result(operation: Operation, found: _OperationAnswer, answered: _Answered) -> Result:
     if isinstance(operation, Txn) and found.response_txn is not None:
-        return _txn_result(found.response_txn, operation, answer)
+        return _txn_result(found.response_txn, operation, answered)
     if isinstance(operation, Range) and found.response_range is not None:
-        return _range_result(found.response_range, answer)
+        return _range_result(found.response_range, answered)
     if isinstance(operation, Put) and found.response_put is not None:
-        return PutResult(**_fields(answer))
+        return PutResult(**answered)
     if isinstance(operation, Delete) and found.response_delete_range is not None:
-        return DeleteResult(deleted=found.response_delete_range.deleted, **_fields(answer))
+        return DeleteResult(deleted=found.response_delete_range.deleted, **answered)
     raise ValueError(f"no result of {type(operation).__name__}")
 
 
@@ -249,20 +241,10 @@ def read_alarms(content: bytes) -> tuple[str, ...]:
     return tuple(sorted({alarm.alarm for alarm in answer.alarms}))
 
 
-@frozen
-class Status:
-    """How a member is."""
-
-    version: str
-    size_bytes: int
-    quota_bytes: int | None
-    """Told by etcd 3.6 and newer."""
-
-
-def read_status(content: bytes) -> Status:
-    """Read how a member is."""
+def read_status(content: bytes) -> Health:
+    """Read how a member is, but for the alarms; the quota is told by etcd 3.6 and newer."""
     answer = msgspec.json.decode(content, type=_StatusAnswer, strict=False)
-    return Status(answer.version, answer.size, answer.quota or None)
+    return Health(answer.version, answer.size, answer.quota or None, alarms=())
 
 
 def read_quota(metrics: bytes) -> int | None:

@@ -14,7 +14,6 @@ from hmret.fleet.overview import (
     LastCopy,
     LocalStatus,
 )
-from hmret.fleet.settings import budget_releases, releases_per_token
 from hmret.model.durations import format_duration, go_duration
 from hmret.model.fleet import FleetSettings
 from hmret.model.plan.plan import Plan
@@ -63,12 +62,12 @@ def fleet_plan_document(plan: Plan, status: FleetStatus, *, holder: str | None) 
     """Convert what the hosts of a fleet would delete, with the images of a host's plan that have expired."""
     now_ns = nanoseconds_of(plan.at)
     settings, copies = status.settings, status.copies
-    taken = len(status.tokens_taken) * releases_per_token(settings, copies)
+    taken = len(status.tokens_taken) * settings.releases_per_token(copies)
     has_token = holder is not None and any(one.holder == holder for one in status.tokens_taken)
     return document_of(
         structs.FleetPlanDocument,
         plan,
-        budget=structs.FleetBudgetDocument(budget_releases(settings, copies), taken),
+        budget=structs.FleetBudgetDocument(settings.releases(copies), taken),
         braked=not has_token and len(status.tokens_taken) >= settings.tokens,
         hosts=tuple(map(_host, status.hosts)),
         images=tuple(image_document(verdict) for verdict in plan.verdicts if _has_expired(verdict, now_ns)),
