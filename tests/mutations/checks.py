@@ -413,7 +413,7 @@ MUTATIONS = (
     edit(
         "delete one of the newest",
         "newest-images-stay",
-        Swap("image.digest in evaluation.latest", "False"),
+        Swap("image.digest in evaluator.latest", "False"),
         POLICY,
     ),
     edit(

@@ -6,6 +6,7 @@ results that attrs' own would.
 """
 
 from collections.abc import Callable, Hashable
+from functools import partial
 from operator import attrgetter
 from reprlib import recursive_repr
 from typing import TYPE_CHECKING, Any
@@ -18,45 +19,33 @@ if TYPE_CHECKING:
     from attrs import define, frozen
 else:
 
-    def frozen(
-        cls: type | None = None,
-        *,
-        eq: bool = True,
-        repr: bool = True,  # noqa: A002 - as attrs has it
-        kw_only: bool = False,
-    ) -> type | Callable[[type], type]:
+    def frozen(cls: type | None = None, **options: bool) -> type | Callable[[type], type]:
         """Make a class of immutable values, which are hashable where they are comparable."""
-
-        def make(cls: type) -> type:
-            made = attrs.frozen(cls, eq=False, repr=False, kw_only=kw_only)
-            return _complete(made, cls, eq=eq, shows_fields=repr, has_hash=True)
-
+        make = partial(_make, attrs.frozen, **options)
         return make if cls is None else make(cls)
 
-    def define(
-        cls: type | None = None,
-        *,
-        eq: bool = True,
-        repr: bool = True,  # noqa: A002 - as attrs has it
-        kw_only: bool = False,
-    ) -> type | Callable[[type], type]:
+    def define(cls: type | None = None, **options: bool) -> type | Callable[[type], type]:
         """Make a class of mutable values, which are not hashable where they are comparable."""
-
-        def make(cls: type) -> type:
-            made = attrs.define(cls, eq=False, repr=False, kw_only=kw_only)
-            return _complete(made, cls, eq=eq, shows_fields=repr, has_hash=False)
-
+        make = partial(_make, attrs.define, **options)
         return make if cls is None else make(cls)
 
 
-def _complete(made: Any, written: type, *, eq: bool, shows_fields: bool, has_hash: bool) -> type:
-    """Add to a class the methods that attrs would have compiled for it, but for those that it defines itself."""
+def _make(
+    make: Callable[..., Any],
+    written: type,
+    *,
+    eq: bool = True,
+    repr: bool = True,  # noqa: A002 - as attrs has it
+    kw_only: bool = False,
+) -> type:
+    """Make a class, and add the methods that attrs would have compiled for it, but for those that it defines itself."""
+    made = make(written, eq=False, repr=False, kw_only=kw_only)
     own = vars(written)
-    if shows_fields and "__repr__" not in own:
+    if repr and "__repr__" not in own:
         made.__repr__ = _show
     if eq and "__eq__" not in own:
         made.__eq__, made.__hash__ = _comparison(made)
-        if not has_hash:
+        if make is attrs.define:
             made.__hash__ = None
     return made  # type: ignore[no-any-return]  # the class itself
 

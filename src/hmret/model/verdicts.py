@@ -79,6 +79,9 @@ ACTIONS = {
 }
 """The action that follows from each reason."""
 
+ORDER = {reason: number for number, reason in enumerate(Reason)}
+"""The place of each reason in the order in which they are checked."""
+
 
 @frozen
 class Holder:

@@ -57,10 +57,10 @@ def add_up(timers: Iterable[tuple[Image, Reason, int | None]]) -> DueTimes:
     days: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0])
     due: list[tuple[int, int]] = []
     for image, reason, due_ns in timers:
-        _count(present[reason], image.disk_bytes)
+        add_to(present[reason], 1, image.disk_bytes)
         if due_ns is not None:
             due.append((due_ns, image.disk_bytes))
-            _count(days[due_ns // DAY_NS], image.disk_bytes)
+            add_to(days[due_ns // DAY_NS], 1, image.disk_bytes)
     due.sort()
     freed = array("q", [0])
     for _, disk_bytes in due:
@@ -73,6 +73,7 @@ def add_up(timers: Iterable[tuple[Image, Reason, int | None]]) -> DueTimes:
     )
 
 
-def _count(total: list[int], disk_bytes: int) -> None:
-    total[0] += 1
+def add_to(total: list[int], images: int, disk_bytes: int) -> None:
+    """Add images and bytes to a total of both."""
+    total[0] += images
     total[1] += disk_bytes

@@ -1,43 +1,120 @@
-"""The evaluation of one repository's images at one time."""
+"""The evaluation of one repository's images at one time: what prevents the deletion of each.
 
-from collections.abc import Iterator, Mapping, Set as AbstractSet
+Each blocker is a reason with a function, in the order of reasons.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Set as AbstractSet
 from functools import cached_property
+from typing import NamedTuple
 
 import attrs
 
 from hmret.model.clock.unwatched import NO_GAPS, Gaps
 from hmret.model.durations import format_span
 from hmret.model.images import Cause, Image, Inventory
-from hmret.model.plan.blockers import (
-    Always,
-    BackingOff,
-    Blocker,
-    Broken,
-    HeldByLease,
-    KeptByRule,
-    Latest,
-    NewlyUnused,
-    NotPullable,
-    NotReady,
-    Referenced,
-    TooYoung,
-    Waiting,
-)
 from hmret.model.plan.effective_rules import effective_rules, latest_of
 from hmret.model.plan.expiry import Expiry
 from hmret.model.plan.repository_inputs import RepositoryInputs
 from hmret.model.policy.compiled import NEVER, Policy
 from hmret.model.times import SECOND
 from hmret.model.values import frozen
-from hmret.model.verdicts import ACTIONS, Action, Reason, Verdict
+from hmret.model.verdicts import ACTIONS, ORDER, Action, Reason, Verdict
 
-_OF_ANY: tuple[Blocker, ...] = (NotReady(), Broken())
-"""Checked for images that may not be ready or complete; images that are never need these."""
 # guard(no-marks-in-doubt): While the clock is wrong or a volume is missing, what is unused is not known, so
 # no timer starts.
 _SUPPRESS_MARKS = frozenset((Cause.CLOCK_JUMP, Cause.LOST_REFERENCES, Cause.LOST_IMAGES))
-_ORDER = {reason: number for number, reason in enumerate(Reason)}
-_PINNED, _NOT_ALLOWED = Always(Reason.PINNED), Always(Reason.NOT_ALLOWED)
+
+
+class Blocker(NamedTuple):
+    """Something that can prevent the deletion of an image."""
+
+    reason: Reason
+    """The reason that a verdict gives for it."""
+    blocks: "Callable[[Image, Evaluator], bool]"
+    """Returns whether it prevents the deletion of an image."""
+
+
+def _is_not_ready(image: Image, evaluator: "Evaluator") -> bool:
+    """Return whether an image, or another folder of its digest, is not ready; unreadable metadata is `BROKEN`."""
+    if image.digest in evaluator.inputs.unready:
+        return True
+    if image.making is not None and image.foreign is None:
+        return True
+    return image.status != "ready" and not (image.status == "unknown" and image.broken is not None)
+
+
+def _is_broken(image: Image, _: "Evaluator") -> bool:
+    """Return whether its folder is not a complete image, or holds something that must not be deleted with it."""
+    return image.broken is not None or image.foreign is not None
+
+
+def _is_referenced(image: Image, evaluator: "Evaluator") -> bool:
+    """Return whether an instance, a snapshot or another source refers to it."""
+    return image.digest in evaluator.sources
+
+
+def _is_leased(image: Image, evaluator: "Evaluator") -> bool:
+    """Return whether a live lease covers it."""
+    return image.digest in evaluator.inputs.leased
+
+
+def _always(_image: Image, _evaluator: "Evaluator") -> bool:
+    """Give the same answer for all images of the repository."""
+    return True
+
+
+def _is_not_pullable(image: Image, evaluator: "Evaluator") -> bool:
+    """Return whether it cannot be pulled again: its label says so, or it has none and was, or may have been, made here."""
+    if image.pullable is not None:
+        return not image.pullable
+    return evaluator.is_local or image.digest in evaluator.inputs.built
+
+
+def _is_newly_unused(image: Image, evaluator: "Evaluator") -> bool:
+    """Return whether its timer starts now."""
+    return evaluator.expiry.unused_since(image) is None
+
+
+def _is_kept_by_rule(image: Image, evaluator: "Evaluator") -> bool:
+    """Return whether a rule keeps it for ever."""
+    # guard(rule-keeps-for-ever): An image that an operator's rule keeps for ever is never deleted.
+    return evaluator.expiry.window_ns(image) == NEVER
+
+
+def _is_waiting(image: Image, evaluator: "Evaluator") -> bool:
+    """Return whether it has not been unused for long enough."""
+    expiry = evaluator.expiry
+    since_ns = expiry.unused_since(image)
+    if since_ns is None or expiry.window_ns(image) == NEVER:
+        return False
+    # guard(whole-window-passes): An image that is unused waits for its whole retention window, and falls
+    # due at the very end of it.
+    return expiry.runs_out_at(image, since_ns) > expiry.now_ns
+
+
+def _is_latest(image: Image, evaluator: "Evaluator") -> bool:
+    """Return whether it is one of the newest of its repository."""
+    # guard(newest-images-stay): The newest images of a repository stay, so that one to boot from is
+    # always left.
+    return image.digest in evaluator.latest
+
+
+def _is_too_young(image: Image, evaluator: "Evaluator") -> bool:
+    """Return whether it is younger than the minimum age, or its age is unknown."""
+    # guard(minimum-age-is-respected): An image younger than the minimum age, or of unknown age, stays
+    # even if its window has passed.
+    return evaluator.expiry.grown_at(image) > evaluator.now_ns
+
+
+def _is_backing_off(image: Image, evaluator: "Evaluator") -> bool:
+    """Return whether its deletion failed lately."""
+    return image.digest in evaluator.inputs.backing_off
+
+
+_OF_ANY = (Blocker(Reason.NOT_READY, _is_not_ready), Blocker(Reason.BROKEN, _is_broken))
+"""Checked for images that may not be ready or complete; images that are never need these."""
+_IN_USE = (Blocker(Reason.REFERENCED, _is_referenced), Blocker(Reason.LEASED, _is_leased))
+_PINNED, _NOT_ALLOWED = Blocker(Reason.PINNED, _always), Blocker(Reason.NOT_ALLOWED, _always)
 
 
 @frozen
@@ -59,8 +136,7 @@ class PlanContext:
         against_deletion = tuple(self._against_deletion())
         return {
             (pinned, allowed): (
-                Referenced(),
-                HeldByLease(),
+                *_IN_USE,
                 *((_PINNED,) if pinned else ()),
                 *(() if allowed else (_NOT_ALLOWED,)),
                 *against_deletion,
@@ -75,23 +151,23 @@ class PlanContext:
         # guard(unpullable-stays): What no registry has, such as a local build, would be lost for good; it
         # stays unless the operator said otherwise.
         if policy.keeps_unpullable:
-            yield NotPullable()
+            yield Blocker(Reason.NOT_PULLABLE, _is_not_pullable)
         # guard(doubt-starts-no-timer): A timer that starts by a wrong clock, or while a volume is missing,
         # would let its image go too early.
         if not self.suppresses_marks:
-            yield NewlyUnused()
+            yield Blocker(Reason.NEWLY_UNUSED, _is_newly_unused)
         if policy.rules:
-            yield KeptByRule()
-        yield Waiting()
+            yield Blocker(Reason.KEPT_BY_RULE, _is_kept_by_rule)
+        yield Blocker(Reason.RETENTION_WINDOW, _is_waiting)
         if policy.keeps_latest:
-            yield Latest()
+            yield Blocker(Reason.LATEST, _is_latest)
         if policy.min_age_ns:
-            yield TooYoung()
+            yield Blocker(Reason.TOO_YOUNG, _is_too_young)
         # guard(suspension-keeps-everything): While deletion is suspended, what is needed may be unknown, so
         # no image is due.
         if self.is_suspended:
-            yield Always(Reason.SUSPENDED)
-        yield BackingOff()
+            yield Blocker(Reason.SUSPENDED, _always)
+        yield Blocker(Reason.BACKOFF, _is_backing_off)
 
     @classmethod
     def of(cls, inventory: Inventory, policy: Policy, now_ns: int) -> "PlanContext":
@@ -130,7 +206,7 @@ class Evaluator:
 
     @expiry.default
     def _make_expiry(self) -> Expiry:
-        inputs, policy = self.inputs, self.context.policy
+        inputs, policy = self.inputs, self.policy
         rules = effective_rules(policy, self.name, inputs.repository)
         gaps = self.context.gaps
         return Expiry(inputs.timers, rules, policy.min_age_ns, self.now_ns, gaps, inputs.accessed)
@@ -139,15 +215,20 @@ class Evaluator:
     def _list_blockers(self) -> tuple[Blocker, ...]:
         return self.context.blockers(self.name)
 
+    @property
+    def policy(self) -> Policy:
+        """The policy by which they are evaluated."""
+        return self.context.policy
+
     @cached_property
     def latest(self) -> AbstractSet[str]:
         """Digests that are kept for being among the newest."""
-        return latest_of(self.context.policy, self.inputs.repository, self.expiry.rules, self.now_ns)
+        return latest_of(self.policy, self.inputs.repository, self.expiry.rules, self.now_ns)
 
     @cached_property
     def is_local(self) -> bool:
         """Whether the images of this repository were made on this host."""
-        return self.context.policy.origins.are_here(self.name)
+        return self.policy.origins.are_here(self.name)
 
     def reasons(self, image: Image) -> Iterator[Reason]:
         """List every reason against deleting this image now, in the order of reasons.
@@ -185,7 +266,7 @@ class Evaluator:
             or rules.usual.window_ns == NEVER
             or self.expiry.min_age_ns
             or self._blockers is not self.context.blockers_of_allowed
-            or (self.context.policy.keeps_unpullable and self.is_local)
+            or (self.policy.keeps_unpullable and self.is_local)
         ):
             return NEVER, NEVER
         return self.expiry.gaps.latest_moved_to(self.now_ns - rules.usual.window_ns), self.now_ns
@@ -208,7 +289,7 @@ class Evaluator:
             blockers = ()
         else:
             also = () if final is None or final in everywhere else (final,)
-            blockers = tuple(sorted({*blockers, *also, *everywhere}, key=_ORDER.__getitem__))
+            blockers = tuple(sorted({*blockers, *also, *everywhere}, key=ORDER.__getitem__))
         # A timer that restarts because of a read is one that a sweep would stop.
         is_cleared = ACTIONS[reason] is Action.CLEAR
         since_ns = (self.expiry.runs_since if is_cleared else self.expiry.unused_since)(image)

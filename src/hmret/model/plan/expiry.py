@@ -94,7 +94,11 @@ class Expiry:
         """Return when the window of an image unused since then has passed, in watched time."""
         # guard(window-in-watched-time): An image must be unused for its whole window in time that was
         # watched, however long the engine was away.
-        return self.gaps.moved(since_ns) + self.rules.of(image.digest).window_ns
+        return self.gaps.moved(since_ns) + self.window_ns(image)
+
+    def window_ns(self, image: Image) -> int:
+        """Return how long an image must have been unused; `NEVER` where a rule keeps it."""
+        return self.rules.of(image.digest).window_ns
 
     def next_change(self, image: Image) -> int:
         """Return when time alone next changes the decision on an image; `NEVER`: it does not."""

@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta
 import attrs
 
 from hmret.model.images import Image, Key, SharedDisk
-from hmret.model.plan.due_times import DAY_NS, DueTimes, Timed
+from hmret.model.plan.due_times import DAY_NS, DueTimes, Timed, add_to
 from hmret.model.plan.plan import Plan
 from hmret.model.times import nanoseconds_of
 from hmret.model.values import define, frozen
@@ -109,10 +109,10 @@ class _Account:
     def add_up(self, due_times: DueTimes) -> None:
         """Add the images of a repository from its cached totals."""
         for reason, (count, disk_bytes) in due_times.present.items():
-            _add(self.present[reason], count, disk_bytes)
+            add_to(self.present[reason], count, disk_bytes)
         today = self.now_ns // DAY_NS
         for day, (count, disk_bytes) in due_times.days.items():
-            _add(self.days[max(day, today)], count, disk_bytes)
+            add_to(self.days[max(day, today)], count, disk_bytes)
         self.tracked += due_times.tracked
         self.overdue += due_times.until(self.now_ns)[0]
         for place, end_ns in enumerate(self.ends_ns):
@@ -122,7 +122,7 @@ class _Account:
         """Add images one at a time."""
         present, days, now_ns = self.present, self.days, self.now_ns
         for image, reason, due_ns, owners in timers:
-            _add(present[reason], 1, self._unseen_bytes(image, owners))
+            add_to(present[reason], 1, self._unseen_bytes(image, owners))
             if due_ns is None:
                 continue
             self.tracked += 1
@@ -170,11 +170,6 @@ class _Account:
                 self.seen.add(identity)
                 total += folder.disk_bytes
         return total
-
-
-def _add(total: list[int], images: int, disk_bytes: int) -> None:
-    total[0] += images
-    total[1] += disk_bytes
 
 
 def summarize(

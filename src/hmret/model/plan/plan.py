@@ -12,7 +12,7 @@ from hmret.model.images import Image, Inventory, Key, Obstacle, Reference, Remem
 from hmret.model.plan.due_times import DueTimes, Timed
 from hmret.model.plan.evaluate import PlanContext
 from hmret.model.plan.fleet.judge import FleetJudge
-from hmret.model.plan.fleet.remarks import FleetRemarks
+from hmret.model.plan.fleet.remarks import with_fleet
 from hmret.model.plan.gathering import Gathered, have_same_facts
 from hmret.model.plan.repository_plan import DUE, RepositoryPlan
 from hmret.model.plan.selection import (
@@ -216,7 +216,7 @@ class Plan:
         detail = self._inventory.details.get(digest)
         if detail is not None:
             verdict = attrs.evolve(verdict, detail=detail)
-        return verdict if self.fleet is None else FleetRemarks(self.fleet).completed(verdict)
+        return verdict if self.fleet is None else with_fleet(verdict, self.fleet)
 
     @property
     def vm_names(self) -> Mapping[str, str]:

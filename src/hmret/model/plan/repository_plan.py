@@ -14,13 +14,12 @@ from hmret.model.plan.evaluate import Evaluator, PlanContext
 from hmret.model.plan.repository_inputs import RepositoryInputs
 from hmret.model.policy.compiled import NEVER
 from hmret.model.values import frozen
-from hmret.model.verdicts import ACTIONS, Action, Reason, Verdict
+from hmret.model.verdicts import ACTIONS, ORDER, Action, Reason, Verdict
 
 _REASONS = tuple(Reason)
-_NUMBERS = {reason: number for number, reason in enumerate(_REASONS)}
-_WAITING = _NUMBERS[Reason.RETENTION_WINDOW]
+_WAITING = ORDER[Reason.RETENTION_WINDOW]
 _ELIGIBLE = tuple(
-    _NUMBERS[reason]
+    ORDER[reason]
     for reason in (
         Reason.NEWLY_UNUSED,
         Reason.RETENTION_WINDOW,
@@ -89,7 +88,7 @@ class RepositoryPlan:
         latest = self.evaluator.latest if self.context.policy.keeps_latest else _NO_DIGESTS
         if latest or self.inputs.shared:
             return sum(
-                _NUMBERS[reason] in _ELIGIBLE
+                ORDER[reason] in _ELIGIBLE
                 for image, reason in self.decisions
                 if image.digest not in latest and image.digest not in self.inputs.shared
             )
@@ -100,7 +99,7 @@ class RepositoryPlan:
         """List the digests that share content and that this repository allows to be deleted."""
         for digest in self.inputs.shared:
             reason = self.reason(digest)
-            if _NUMBERS[reason] in _ELIGIBLE and digest not in self.evaluator.latest:
+            if ORDER[reason] in _ELIGIBLE and digest not in self.evaluator.latest:
                 yield digest
 
     def reason(self, digest: str) -> Reason:
@@ -264,7 +263,7 @@ def plan_repository(name: str, inputs: RepositoryInputs, context: PlanContext, n
             continue
         reason = evaluator.first_reason(image)
         until_ns = min(until_ns, evaluator.expiry.next_change(image))
-        numbers.append(_NUMBERS[reason])
+        numbers.append(ORDER[reason])
         ready += image.is_plain and digest not in unready
         if reason is Reason.NEWLY_UNUSED:
             marks.append(digest)

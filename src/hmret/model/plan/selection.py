@@ -178,11 +178,14 @@ class Selection:
             return
         self.going = [choice for choice in self.going if choice not in reasons]
         for choice, reason in reasons.items():
-            if choice not in self.pressed:
-                self.postponed[choice] = reason
-            elif (earlier := self.pressed.pop(choice)) is not None:
-                self.postponed[choice] = earlier
+            self._hold_back(choice, reason)
         self.project()
+
+    def _hold_back(self, choice: Choice, reason: Reason) -> None:
+        if choice not in self.pressed:
+            self.postponed[choice] = reason
+        elif (earlier := self.pressed.pop(choice)) is not None:
+            self.postponed[choice] = earlier
 
     def project(self) -> None:
         """Update the pressure's `projected_bytes`."""
@@ -201,10 +204,7 @@ class Selection:
         put_off: list[Substitute] = []
         for choice in choices:
             put_off.append(Substitute((choice,), for_space=choice in self.pressed))
-            if choice not in self.pressed:
-                self.postponed[choice] = Reason.DEFERRED
-            elif (earlier := self.pressed.pop(choice)) is not None:
-                self.postponed[choice] = earlier
+            self._hold_back(choice, Reason.DEFERRED)
         self.substitutes = [*put_off, *self.substitutes]
 
     def final_reasons(self) -> Mapping[str, Mapping[str, Reason]]:

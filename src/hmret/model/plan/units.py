@@ -7,9 +7,7 @@ from hmret.model.images import ContentOwners
 from hmret.model.plan.repository_plan import RepositoryPlan
 from hmret.model.plan.selection import Choice
 from hmret.model.values import frozen
-from hmret.model.verdicts import Reason
-
-_ORDER = {reason: number for number, reason in enumerate(Reason)}
+from hmret.model.verdicts import ORDER, Reason
 
 Rows = Mapping[str, tuple[int, Reason]]
 """By repository: since when its row has been unused, and what else keeps it; `EXPIRED`: nothing."""
@@ -46,7 +44,7 @@ class DueShared:
             if all(owner in rows for owner in contents.get(digest, ())):
                 # guard(one-veto-stops-all): What stops deletion for one owner, a suspension or a failed
                 # attempt, stops it for all that share the content.
-                first = min((reason for _, reason in rows.values()), key=_ORDER.__getitem__)
+                first = min((reason for _, reason in rows.values()), key=ORDER.__getitem__)
                 if first is Reason.EXPIRED:
                     whole.append(digest)
                     continue

@@ -5,7 +5,7 @@ from the one on record, and what that one held is missing. Either alone is norma
 moved.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 from hmret.model.clock.clock_guard import ClockReading
 from hmret.model.images import Cause
@@ -93,15 +93,7 @@ def find_lost(
         reading: the clocks now.
         missing: called only where a folder of images is not the one on record.
     """
-    return tuple(_find_lost(record, seen, reading, missing))
-
-
-def _find_lost(
-    record: Mapping[str, FolderOnRecord],
-    seen: Mapping[str, FolderSeen],
-    reading: ClockReading,
-    missing: Missing,
-) -> Iterator[LostFolder]:
+    lost: list[LostFolder] = []
     is_cache_lost = False
     for name in sorted(record):
         known, now = record[name], seen.get(name)
@@ -121,7 +113,8 @@ def _find_lost(
         if gone and 2 * gone >= of:
             # Everything below it is lost with it.
             is_cache_lost = is_cache_lost or name == CACHE_FOLDER
-            yield LostFolder(name, cause, gone, of, now.mark is None)
+            lost.append(LostFolder(name, cause, gone, of, now.mark is None))
+    return tuple(lost)
 
 
 def _is_another(known: FolderOnRecord, now: FolderSeen, reading: ClockReading) -> bool:

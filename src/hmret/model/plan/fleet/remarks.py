@@ -9,8 +9,7 @@ from hmret.model.durations import format_span
 from hmret.model.fleet import CopyFacts, FleetView
 from hmret.model.plan.fleet.judge import FleetJudge
 from hmret.model.times import format_time, nanoseconds_of
-from hmret.model.values import frozen
-from hmret.model.verdicts import Reason, Verdict
+from hmret.model.verdicts import ORDER, Reason, Verdict
 
 FLEET_REASONS = frozenset(
     (
@@ -30,37 +29,30 @@ _IS_DUE = FLEET_REASONS | {
     Reason.DEFERRED,
 }
 """The reasons of an image that has expired and stays for now."""
-_ORDER = {reason: number for number, reason in enumerate(Reason)}
 _MOST_NAMES = 5
 """How many holders a remark names."""
 _MINUTE = timedelta(minutes=1)
 
 
-@frozen(eq=False)
-class FleetRemarks:
-    """Completes verdicts with what is known of the fleet."""
-
-    judge: FleetJudge
-
-    def completed(self, verdict: Verdict) -> Verdict:
-        """Add to a verdict the copies elsewhere, each reason of the fleet that holds, and what is behind them."""
-        view = self.judge.view
-        facts = view.facts.get(verdict.digest)
-        elsewhere = None if facts is None else facts.counted_elsewhere
-        if verdict.reason not in _IS_DUE or (
-            verdict.reason not in FLEET_REASONS and verdict.digest in self.judge.repeated
-        ):
-            return verdict if elsewhere is None else attrs.evolve(verdict, copies_elsewhere=elsewhere)
-        known = tuple(self.judge.reasons(verdict.digest))
-        blockers = sorted({*verdict.blockers, *known}, key=_ORDER.__getitem__)
-        reasons = FLEET_REASONS.intersection(blockers)
-        remarks = (*_remarks(reasons, view, facts, self.judge.now), verdict.detail)
-        return attrs.evolve(
-            verdict,
-            blockers=tuple(blockers),
-            detail="; ".join(filter(None, remarks)) or None,
-            copies_elsewhere=elsewhere,
-        )
+def with_fleet(verdict: Verdict, judge: FleetJudge) -> Verdict:
+    """Add to a verdict the copies elsewhere, each reason of the fleet that holds, and what is behind them."""
+    view = judge.view
+    facts = view.facts.get(verdict.digest)
+    elsewhere = None if facts is None else facts.counted_elsewhere
+    if verdict.reason not in _IS_DUE or (
+        verdict.reason not in FLEET_REASONS and verdict.digest in judge.repeated
+    ):
+        return verdict if elsewhere is None else attrs.evolve(verdict, copies_elsewhere=elsewhere)
+    known = tuple(judge.reasons(verdict.digest))
+    blockers = sorted({*verdict.blockers, *known}, key=ORDER.__getitem__)
+    reasons = FLEET_REASONS.intersection(blockers)
+    remarks = (*_remarks(reasons, view, facts, judge.now), verdict.detail)
+    return attrs.evolve(
+        verdict,
+        blockers=tuple(blockers),
+        detail="; ".join(filter(None, remarks)) or None,
+        copies_elsewhere=elsewhere,
+    )
 
 
 def _remarks(
