@@ -1,7 +1,7 @@
 """What an operator asks of a fleet, straight at its store: whether or not an engine runs here."""
 
 import secrets
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import partial
 
@@ -9,17 +9,7 @@ import attrs
 
 from hmret.fleet.forgetting import forget_holder
 from hmret.fleet.keys import FleetKeys, generation_key
-from hmret.fleet.looking import (
-    changed_meanwhile,
-    current_keys,
-    find_holders,
-    is_current,
-    read_holdings,
-    read_last_copies,
-    read_settings,
-    read_status,
-)
-from hmret.fleet.overview import FleetStatus, Holdings, LastCopy
+from hmret.fleet.looking import FleetReader, changed_meanwhile, is_current
 from hmret.fleet.scanning import scan_keys
 from hmret.fleet.settings import change_setting, encode_settings
 from hmret.fleet.store import (
@@ -29,7 +19,6 @@ from hmret.fleet.store import (
     OutcomeUnknownError,
     Put,
     RangeResult,
-    Store,
     Txn,
     absent,
     mod_is,
@@ -47,15 +36,12 @@ _BATCH = 100
 
 
 @frozen(eq=False)
-class FleetOperator:
-    """One fleet, as an operator deals with it.
+class FleetOperator(FleetReader):
+    """One fleet, as an operator deals with it: also what changes it.
 
     Every call may raise `StoreError`, and, but for `init`, `FleetError` where there is no such fleet. A change
     whose outcome etcd did not tell is looked up; each may be repeated.
     """
-
-    store: Store
-    fleet: str
 
     # Generations.
 
@@ -87,7 +73,7 @@ class FleetOperator:
             FleetError: there is no fleet, or others change it all the time.
         """
         for _ in range(_TRIES):
-            old = await self._keys()
+            old = await self.current_keys()
             settings = await self.store.range(old.settings)
             text = settings.value(old.settings) or encode_settings(FleetSettings())
             new = FleetKeys(self.fleet, _new_generation())
@@ -130,27 +116,6 @@ class FleetOperator:
                     await self.store.transact(Txn((is_kept,), (Delete(first, f"{last}\0"),)))
                     first = None
 
-    # Looking.
-
-    async def settings(self) -> FleetSettings:
-        """Read what the fleet's hosts have in common."""
-        return (await read_settings(self.store, await self._keys()))[0]
-
-    async def status(self) -> FleetStatus:
-        """Read the hosts, the settings, the tokens, and how etcd is."""
-        return await read_status(self.store, self.fleet)
-
-    async def holdings(self, digest: str, min_copies: int = 0) -> Holdings:
-        """Read who holds an image; `min_copies`: this host's own, which counts where it is larger."""
-        return await read_holdings(self.store, self.fleet, digest, min_copies)
-
-    async def last_copies(self, holders: Collection[str], min_copies: int = 0) -> tuple[LastCopy, ...]:
-        """List the copies of some holders without which fewer than `min_copies`, or the fleet's own, would count.
-
-        Reads all copies of the fleet.
-        """
-        return await read_last_copies(self.store, self.fleet, holders, min_copies)
-
     # Changing.
 
     async def change(self, key: str, text: str) -> FleetSettings:
@@ -178,8 +143,8 @@ class FleetOperator:
         Raises:
             HostNotFoundError: there is no such host.
         """
-        keys = await self._keys()
-        holders = await find_holders(self.store, keys, host)
+        keys = await self.current_keys()
+        holders = await self.find_holders(keys, host)
         value = encode_drain(by, at, reason)
         for holder in holders:
             key = keys.drain(holder)
@@ -192,8 +157,8 @@ class FleetOperator:
         Raises:
             HostNotFoundError: there is no such host.
         """
-        keys = await self._keys()
-        holders = await find_holders(self.store, keys, host)
+        keys = await self.current_keys()
+        holders = await self.find_holders(keys, host)
         for holder in holders:
             key = keys.drain(holder)
             await self._change((is_current(keys),), (Delete(key),), partial(self._lacks, key))
@@ -205,8 +170,8 @@ class FleetOperator:
         Raises:
             HostNotFoundError: there is no such host.
         """
-        keys = await self._keys()
-        holders = await find_holders(self.store, keys, host)
+        keys = await self.current_keys()
+        holders = await self.find_holders(keys, host)
         for holder in holders:
             if await forget_holder(self.store, keys, holder) is None:
                 raise changed_meanwhile(self.fleet)
@@ -216,8 +181,8 @@ class FleetOperator:
 
     async def _change_settings(self, change: Callable[[FleetSettings], FleetSettings]) -> FleetSettings:
         for _ in range(_TRIES):
-            keys = await self._keys()
-            settings, revision = await read_settings(self.store, keys)
+            keys = await self.current_keys()
+            settings, revision = await self.read_settings(keys)
             changed = change(settings)
             if changed == settings and revision:
                 return settings
@@ -229,9 +194,6 @@ class FleetOperator:
             ):
                 return changed
         raise changed_meanwhile(self.fleet)
-
-    async def _keys(self) -> FleetKeys:
-        return await current_keys(self.store, self.fleet)
 
     async def _change(
         self,
