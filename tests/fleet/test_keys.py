@@ -2,8 +2,9 @@
 
 import pytest
 
-from hmret.fleet.keys import FleetKeys, all_below, generation_key, host_of, is_holder, is_name, make_holder
+from hmret.fleet.keys import FleetKeys, all_below, generation_key, host_of, is_holder, make_holder
 from hmret.fleet.store import Range
+from hmret.model.policy.fleet import is_fleet_name
 from support.builders import digest
 
 KEYS = FleetKeys("production", "g1")
@@ -80,13 +81,13 @@ def test_a_holder_is_a_host_with_its_data_directory() -> None:
 
 @pytest.mark.parametrize("text", ["a", "kvm-1.example.org", "K_1", "a" * 64])
 def test_what_can_be_a_name(text: str) -> None:
-    assert is_name(text)
+    assert is_fleet_name(text)
     assert is_holder(f"{text}.0a1b2c3d")
 
 
 @pytest.mark.parametrize("text", ["", ".a", "-a", "a/b", "a b", "ä", "a" * 65, "a\n"])
 def test_what_cannot_be_a_name(text: str) -> None:
-    assert not is_name(text)
+    assert not is_fleet_name(text)
     assert not is_holder(f"{text}.0a1b2c3d")
 
 

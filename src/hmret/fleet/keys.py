@@ -11,14 +11,8 @@ from hmret.model.values import frozen
 
 _ROOT = "/hmret/1"
 _USED = "!used"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\.[0-9a-f]{8}")
 _TOKEN = re.compile(r"[0-9]{2}")
-
-
-def is_name(text: str) -> bool:
-    """Return whether a text can be the name of a fleet or of a host."""
-    return _NAME.fullmatch(text) is not None
 
 
 def is_holder(text: str) -> bool:

@@ -33,13 +33,7 @@ def parse_duration(text: str) -> int:
     Raises:
         ValueError: the text is not a Go duration, or does not fit into 64 bits.
     """
-    try:
-        return _parse(text, _UNITS)
-    except _NotADurationError:
-        raise ValueError(
-            f"not a duration: {_shortened.repr(text)}; "
-            "expected a Go duration such as 720h, 1h30m or 90s; days are not a unit"
-        ) from None
+    return _parse(text, _UNITS, "a Go duration such as 720h, 1h30m or 90s; days are not a unit")
 
 
 def parse_span(text: str) -> int:
@@ -48,12 +42,7 @@ def parse_span(text: str) -> int:
     Raises:
         ValueError: the text is not a duration, or does not fit into 64 bits.
     """
-    try:
-        return _parse(text, {**_UNITS, **_LONG_UNITS})
-    except _NotADurationError:
-        raise ValueError(
-            f"not a duration: {_shortened.repr(text)}; expected one such as 30d, 1w, 720h, 1h30m or 90s"
-        ) from None
+    return _parse(text, {**_UNITS, **_LONG_UNITS}, "one such as 30d, 1w, 720h, 1h30m or 90s")
 
 
 def go_duration(text: str) -> str:
@@ -68,11 +57,7 @@ def go_duration(text: str) -> str:
     return written
 
 
-class _NotADurationError(ValueError):
-    """A text is not a duration at all, as opposed to one that is too long."""
-
-
-def _parse(text: str, units: Mapping[str, int]) -> int:
+def _parse(text: str, units: Mapping[str, int], expected: str) -> int:
     negative = text.startswith("-")
     unsigned = text[1:] if text.startswith(("-", "+")) else text
     if unsigned == "0":
@@ -83,7 +68,7 @@ def _parse(text: str, units: Mapping[str, int]) -> int:
         term = _TERM.match(unsigned, position)
         unit = units.get(term[3]) if term is not None and (term[1] or term[2]) else None
         if term is None or unit is None:
-            raise _NotADurationError
+            raise ValueError(f"not a duration: {_shortened.repr(text)}; expected {expected}")
         total += _whole(term[1]) * unit + _fraction(term[2] or "", unit)
         position = term.end()
     if total > _LIMIT or (total == _LIMIT and not negative):

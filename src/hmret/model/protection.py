@@ -1,14 +1,14 @@
 """Which images the references protect: those they name, and those a moved tag may have named."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from operator import attrgetter
 
 import attrs
 import msgspec
 
-from hmret.model.images import Image, Inventory, Key, Reference, Remembered, Repository
+from hmret.model.images import Image, Inventory, Key, Reference, Remembered
 from hmret.model.tag_history import (
     TagName,
     current_digest,
@@ -183,18 +183,12 @@ def protect_repository(inventory: Inventory, name: str, now_ns: int | None) -> R
 
 def is_behind_link(inventory: Inventory, name: str) -> bool:
     """Return whether lookups in a repository follow a tag of a parent repository with its folder's name."""
+    parents = ((inventory.repositories.get(above), folder) for above, folder in _paths_above(name))
     # guard(tag-of-parent-hides): Where a tag of a parent repository is in the path, lookups follow that tag,
     # so a reference keeps every digest here.
     return any(
-        above is not None and (folder in above.tags or folder in above.odd_tags)
-        for above, folder in above_of(inventory, name)
+        above is not None and (folder in above.tags or folder in above.odd_tags) for above, folder in parents
     )
-
-
-def above_of(inventory: Inventory, name: str) -> Iterator[tuple[Repository | None, str]]:
-    """List the repositories above one, each with the name of the folder in it that leads there."""
-    for above, folder in _paths_above(name):
-        yield inventory.repositories.get(above), folder
 
 
 def names_above(name: str) -> tuple[str, ...]:
@@ -205,5 +199,6 @@ def names_above(name: str) -> tuple[str, ...]:
 # Asked a few times in a row for each repository.
 @lru_cache(maxsize=128)
 def _paths_above(name: str) -> tuple[tuple[str, str], ...]:
+    """List the names of the repositories above one, each with the name of the folder in it that leads there."""
     parts = name.split("/")
     return tuple(("/".join(parts[:count]), parts[count]) for count in range(1, len(parts)))

@@ -20,11 +20,12 @@ from contextlib import suppress
 
 from hmret.actors.fleet.membership import Membership
 from hmret.disk.records.fleet import FleetRecord
-from hmret.fleet.keys import FleetKeys, generation_key, is_name, make_holder
+from hmret.fleet.keys import FleetKeys, generation_key, make_holder
 from hmret.fleet.reading import ROLLED_BACK, HolderRead, JoinStep, holder_operations, judge_join
 from hmret.fleet.store import RangeResult, StoreError
 from hmret.fleet.transactions import Session, end_former_session, join, note_rolled_back
 from hmret.model.fleet import FleetState
+from hmret.model.policy.fleet import is_fleet_name
 
 # If the holder or the record was replaced, look again; if that keeps happening, somebody else is at work on it.
 _ROUNDS = 4
@@ -103,7 +104,7 @@ class Joining:
         self._contact.store.forget_seen()
         found = await self._look_generation()
         generation = found.value(generation_key(self._terms.fleet))
-        if generation is None or not is_name(generation):
+        if generation is None or not is_fleet_name(generation):
             detail = f"etcd has no fleet named {self._terms.fleet}: run hmret fleet init"
             raise CannotJoinError(FleetState.NOT_INITIALISED, detail)
         keys = FleetKeys(self._terms.fleet, generation)

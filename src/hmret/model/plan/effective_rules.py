@@ -54,7 +54,7 @@ def effective_rules(policy: Policy, name: str, repository: Repository | None) ->
     by_tag = {tag: _rule_of_tag(tag, rules, usual) for tag in repository.tags}
     by_digest = {
         digest: tuple(sorted({by_tag[tag] for tag in tags}, key=_longest_first))
-        for digest, tags in tags_by_digest(repository).items()
+        for digest, tags in tags_by_digest(repository.tags).items()
     }
     return EffectiveRules(
         usual, {digest: effective for digest, effective in by_digest.items() if effective != (usual,)}
@@ -161,12 +161,7 @@ def _newest(images: Iterable[Image], count: int, now_ns: int) -> Iterator[str]:
     yield from dated[-count:]
 
 
-def tags_by_digest(repository: Repository) -> Mapping[str, tuple[str, ...]]:
-    """Return the sorted tags of each digest."""
-    return invert_tags(repository.tags)
-
-
-def invert_tags(digests: Mapping[str, str]) -> Mapping[str, tuple[str, ...]]:
+def tags_by_digest(digests: Mapping[str, str]) -> Mapping[str, tuple[str, ...]]:
     """Return the sorted tags of each digest; `digests` maps each tag to its digest."""
     tags: defaultdict[str, list[str]] = defaultdict(list)
     for tag in sorted(digests):

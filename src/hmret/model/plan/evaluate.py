@@ -260,16 +260,16 @@ class Evaluator:
         has the reason `RETENTION_WINDOW`. The range is empty where this shortcut may be wrong: the operator
         does not allow deletion, images have different windows, or time alone can change more than that.
         """
-        rules = self.expiry.rules
+        rules, gaps = self.expiry.rules, self.context.gaps
         if (
             rules.by_digest
             or rules.usual.window_ns == NEVER
-            or self.expiry.min_age_ns
+            or self.policy.min_age_ns
             or self._blockers is not self.context.blockers_of_allowed
             or (self.policy.keeps_unpullable and self.is_local)
         ):
             return NEVER, NEVER
-        return self.expiry.gaps.latest_moved_to(self.now_ns - rules.usual.window_ns), self.now_ns
+        return gaps.latest_moved_to(self.now_ns - rules.usual.window_ns), self.now_ns
 
     def expires_at(self, image: Image, since_ns: int | None) -> int | None:
         """Return when an image unused since then goes if nothing changes, in nanoseconds; None: never."""
@@ -292,7 +292,9 @@ class Evaluator:
             blockers = tuple(sorted({*blockers, *also, *everywhere}, key=ORDER.__getitem__))
         # A timer that restarts because of a read is one that a sweep would stop.
         is_cleared = ACTIONS[reason] is Action.CLEAR
-        since_ns = (self.expiry.runs_since if is_cleared else self.expiry.unused_since)(image)
+        inputs, expiry = self.inputs, self.expiry
+        since_ns = (expiry.runs_since if is_cleared else expiry.unused_since)(image)
+        owners = inputs.shared.get(image.digest, ())
         return Verdict(
             repository=self.name,
             digest=image.digest,
@@ -305,25 +307,19 @@ class Evaluator:
             blockers=blockers,
             referenced_by=self.sources.get(image.digest, ()),
             unused_since_ns=since_ns,
-            expires_at_ns=self.expiry.due_at(image, since_ns),
+            expires_at_ns=expiry.due_at(image, since_ns),
             broken=image.broken or image.foreign,
-            rule=self.expiry.rules.of(image.digest).rule,
+            rule=expiry.rules.of(image.digest).rule,
             created_ns=image.created_ns,
             pullable=image.pullable,
-            shared_with=self._shared_with(image.digest),
-            detail=self._detail(image) or self._unwatched(since_ns),
+            shared_with=tuple(owner for owner in owners if owner != self.name),
+            detail=inputs.unready.get(image.digest) or image.making or self._unwatched(since_ns),
         )
-
-    def _shared_with(self, digest: str) -> tuple[str, ...]:
-        return tuple(owner for owner in self.inputs.shared.get(digest, ()) if owner != self.name)
 
     def _unwatched(self, since_ns: int | None) -> str | None:
         """Return a remark on how much of the time since then was unwatched; None: none of it."""
-        unwatched_ns = 0 if since_ns is None else self.expiry.gaps.since(since_ns)
+        unwatched_ns = 0 if since_ns is None else self.context.gaps.since(since_ns)
         if not unwatched_ns:
             return None
         unwatched = format_span(max(round(unwatched_ns, -9), SECOND))
         return f"{unwatched} since then do not count: no engine watched whether it was in use"
-
-    def _detail(self, image: Image) -> str | None:
-        return self.inputs.unready.get(image.digest) or image.making

@@ -1,7 +1,7 @@
 """Images deleted before their window ends, because a limit of the disk is exceeded."""
 
 from collections.abc import Iterable, Iterator
-from operator import attrgetter
+from typing import NamedTuple
 
 import attrs
 
@@ -17,9 +17,8 @@ Disk = tuple[int, int]
 """Identifies a disk, whichever of its links is meant."""
 
 
-@frozen
-class _Group:
-    """Images whose disks are links of one: their bytes are freed only if all of them go."""
+class _Group(NamedTuple):
+    """Images whose disks are links of one: their bytes are freed only if all of them go; longest unused first."""
 
     since_ns: int
     """When the last of them was last in use, in nanoseconds."""
@@ -30,11 +29,6 @@ class _Group:
     def sizes_bytes(self) -> int:
         """Their apparent sizes."""
         return apparent_bytes(self.choices)
-
-    @property
-    def order(self) -> tuple[int, tuple[Choice, ...]]:
-        """The sort key: longest unused first."""
-        return self.since_ns, self.choices
 
 
 @frozen
@@ -143,7 +137,7 @@ class PressureStep:
             for choice in (*selection.evictable(), *selection.postponed)
             if choice.since_ns <= since_ns and selection.may_go_early(choice)
         )
-        return sorted(_groups_of(may_go, going), key=attrgetter("order"))
+        return sorted(_groups_of(may_go, going))
 
 
 def _groups_of(  # noqa: C901 - two passes over all disks
@@ -154,7 +148,7 @@ def _groups_of(  # noqa: C901 - two passes over all disks
     for choice in choices:
         disks = {folder.shared_disk.identity for folder in choice.folders if folder.shared_disk is not None}
         if not disks:
-            yield _Group(choice.since_ns, (choice,), choice.image.total_bytes + _copies_bytes(choice))
+            yield _Group(choice.since_ns, (choice,), BytesFreed.by((choice,)).total_bytes)
             continue
         together = [choice]
         for disk in disks:
@@ -179,11 +173,6 @@ def _groups_of(  # noqa: C901 - two passes over all disks
         # would be lost for nothing.
         if all(freed.links[disk] == links for disk, links in links_of.items()):
             yield _Group(max(choice.since_ns for choice in group), tuple(sorted(group)), freed.total_bytes)
-
-
-def _copies_bytes(choice: Choice) -> int:
-    """Add up the blocks of the folders that the other repositories have of their own."""
-    return sum(image.copy.disk_bytes for _, image in choice.others if image.copy is not None)
 
 
 def seen_by(candidate: Policy, in_force: Policy, inventory: Inventory) -> Inventory:

@@ -199,10 +199,10 @@ class RepositoryPlan:
 
     def verdicts(self, finals: Mapping[str, Reason], everywhere: tuple[Reason, ...]) -> Iterator[Verdict]:
         """Yield the verdict on each image, sorted by digest; parameters as in `Evaluator.verdict`."""
-        repository = self.inputs.repository
+        repository = self.repository
         if repository is None:
             return
-        tags = tags_by_digest(repository)
+        tags = tags_by_digest(repository.tags)
         for digest in sorted(repository.images):
             image = repository.images[digest]
             yield self.evaluator.verdict(image, finals.get(digest), tags.get(digest, ()), everywhere)
@@ -217,7 +217,7 @@ class RepositoryPlan:
     @cached_property
     def _tags(self) -> Mapping[str, tuple[str, ...]]:
         """The sorted tags of each digest; computed once, as very many images of one repository may go."""
-        return {} if self.inputs.repository is None else tags_by_digest(self.inputs.repository)
+        return {} if self.repository is None else tags_by_digest(self.repository.tags)
 
 
 def plan_repository(name: str, inputs: RepositoryInputs, context: PlanContext, now_ns: int) -> RepositoryPlan:
@@ -230,6 +230,7 @@ def plan_repository(name: str, inputs: RepositoryInputs, context: PlanContext, n
     # guard(future-date-ends-plan): An image dated in the future takes its place by age once that time has
     # come; an earlier decision must not outlast it.
     until_ns = next_dated_ns(context.policy, inputs.repository, now_ns)
+    expiry = evaluator.expiry
     after_ns, before_ns = evaluator.waiting_span()
     earliest_ns = NEVER
     numbers = bytearray()
@@ -262,21 +263,21 @@ def plan_repository(name: str, inputs: RepositoryInputs, context: PlanContext, n
                 earliest_ns = since_ns
             continue
         reason = evaluator.first_reason(image)
-        until_ns = min(until_ns, evaluator.expiry.next_change(image))
+        until_ns = min(until_ns, expiry.next_change(image))
         numbers.append(ORDER[reason])
         ready += image.is_plain and digest not in unready
         if reason is Reason.NEWLY_UNUSED:
             marks.append(digest)
-            begins_ns = evaluator.expiry.begins_at(image)
+            begins_ns = expiry.begins_at(image)
             # guard(kept-plan-starts-no-timer): A timer starts at the sweep that writes it. This part of the
             # plan may be kept for later ones, before which the image can have been used.
             if begins_ns != now_ns:
                 mark_times[digest] = begins_ns
-            kept_by_reads += evaluator.expiry.was_read_when_due(image)
+            kept_by_reads += expiry.was_read_when_due(image)
         elif digest in shared and reason in DUE:
-            due_shared.append((evaluator.expiry.unused_since(image) or 0, digest, reason))
+            due_shared.append((expiry.unused_since(image) or 0, digest, reason))
         elif reason is Reason.EXPIRED:
-            due_alone.append((evaluator.expiry.unused_since(image) or 0, digest))
+            due_alone.append((expiry.unused_since(image) or 0, digest))
         elif digest in timers and ACTIONS[reason] is Action.CLEAR:
             clears.append((digest, reason))
     gone = () if inputs.is_unlisted else (digest for digest in timers if digest not in images)
@@ -286,9 +287,7 @@ def plan_repository(name: str, inputs: RepositoryInputs, context: PlanContext, n
         now_ns=now_ns,
         inputs=inputs,
         sources=sources,
-        until_ns=min(
-            until_ns, evaluator.expiry.gaps.moved(earliest_ns) + evaluator.expiry.rules.usual.window_ns
-        ),
+        until_ns=min(until_ns, expiry.gaps.moved(earliest_ns) + expiry.rules.usual.window_ns),
         ready_images=ready,
         marks=tuple(sorted(marks)),
         mark_times=mark_times,

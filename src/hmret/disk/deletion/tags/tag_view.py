@@ -18,7 +18,7 @@ from hmret.disk.hypeman.images import FolderScan
 from hmret.disk.hypeman.links import pointed_to
 from hmret.disk.hypeman.repositories import is_host, list_entries, read_tags, repository_of
 from hmret.disk.layout import FOLDER_NAME, IMAGES, REPOSITORIES, TAG_NAME, TAG_STAGE, digest_of
-from hmret.model.plan.effective_rules import invert_tags
+from hmret.model.plan.effective_rules import tags_by_digest
 from hmret.model.references import is_repository
 from hmret.model.times import SECOND
 from hmret.model.values import define, frozen
@@ -87,7 +87,7 @@ class Linkers:
             return _NO_DIGESTS
         tags, inverted = self._inverted.get(path, (None, _NO_DIGESTS))
         if tags is not folder.tags:
-            inverted = invert_tags(folder.tags)
+            inverted = tags_by_digest(folder.tags)
             self._inverted[path] = folder.tags, inverted
         return inverted
 
