@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from hmret.model.policy.rules import Rule
-from hmret.settings.rule_warnings import doubt_rules
+from hmret.settings.warnings import doubt_rules
 
 DAY = timedelta(days=1)
 

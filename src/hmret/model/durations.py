@@ -4,8 +4,9 @@ Source of Go's syntax and of its arithmetic: Go's `time.ParseDuration` and `time
 """
 
 import re
-import reprlib
 from collections.abc import Mapping
+
+from hmret.model.errors import quoted
 
 _UNITS = {
     "ns": 1,
@@ -22,9 +23,6 @@ _LIMIT = 1 << 63
 _LIMIT_DIGITS = len(str(_LIMIT))
 
 _TERM = re.compile(r"([0-9]*)(?:\.([0-9]*))?([^0-9.]+)")
-
-_shortened = reprlib.Repr()
-_shortened.maxstring = 200
 
 
 def parse_duration(text: str) -> int:
@@ -68,12 +66,12 @@ def _parse(text: str, units: Mapping[str, int], expected: str) -> int:
         term = _TERM.match(unsigned, position)
         unit = units.get(term[3]) if term is not None and (term[1] or term[2]) else None
         if term is None or unit is None:
-            raise ValueError(f"not a duration: {_shortened.repr(text)}; expected {expected}")
+            raise ValueError(f"not a duration: {quoted(text)}; expected {expected}")
         total += _whole(term[1]) * unit + _fraction(term[2] or "", unit)
         position = term.end()
     if total > _LIMIT or (total == _LIMIT and not negative):
         raise ValueError(
-            f"duration out of range: {_shortened.repr(text)}; expected one of at most 2562047h, some 292 years"
+            f"duration out of range: {quoted(text)}; expected one of at most 2562047h, some 292 years"
         )
     return -total if negative else total
 

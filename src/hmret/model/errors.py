@@ -16,6 +16,8 @@ HmretError
 ```
 """
 
+import reprlib
+
 __all__ = [
     "AmbiguousImageError",
     "ConfigError",
@@ -30,6 +32,15 @@ __all__ = [
     "InvalidReferenceError",
     "StopsTimersError",
 ]
+
+
+_shortened = reprlib.Repr()
+_shortened.maxstring = 200
+
+
+def quoted(value: object) -> str:
+    """Write a value as messages quote it, shortened where it is long."""
+    return _shortened.repr(value)
 
 
 class HmretError(Exception):

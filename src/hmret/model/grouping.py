@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from hmret.model.images import Key, Reference
 
 
+_NO_TIMERS: Mapping[str, int | None] = {}
+
+
 class Timers(Mapping["Key", int | None]):
     """The `unused_since` of each image that has a state file, in nanoseconds; None: unset or unreadable."""
 
@@ -22,6 +25,10 @@ class Timers(Mapping["Key", int | None]):
     def __init__(self, by_repository: Mapping[str, Mapping[str, int | None]]) -> None:
         self.by_repository = by_repository
         """By repository, then by digest."""
+
+    def of_repository(self, name: str) -> Mapping[str, int | None]:
+        """Return the timers of a repository, by digest: the same object each time, also where it has none."""
+        return self.by_repository.get(name, _NO_TIMERS)
 
     @classmethod
     def of(cls, timers: Mapping["Key", int | None]) -> "Timers":
@@ -79,6 +86,10 @@ class ReferenceIndex(Sequence["Reference"]):
             images = (parsed(text) for reference in self._all for text in reference.texts)
             self._digests = frozenset(image.digest for image in images if image.digest is not None)
         return self._digests
+
+    def naming(self, repository: str) -> tuple["Reference", ...]:
+        """Return the references that name a repository."""
+        return self.by_repository.get(repository, ())
 
     @classmethod
     def of(cls, references: Iterable["Reference"]) -> "ReferenceIndex":

@@ -143,7 +143,7 @@ def protect_repository(inventory: Inventory, name: str, now_ns: int | None) -> R
     source may run from (`tag_history.recall`). Where a tag cannot be read as a link, its target is unknown,
     and each digest of the repository is protected.
     """
-    references = inventory.references.by_repository.get(name, ())
+    references = inventory.references.naming(name)
     if not references:
         return NO_PROTECTION
     repository = inventory.repositories.get(name)

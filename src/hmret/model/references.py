@@ -5,12 +5,11 @@ and then `TagNameOnly`; where there is a digest, the tag beside it is dropped.
 """
 
 import re
-import reprlib
 from functools import lru_cache
 
 import msgspec
 
-from hmret.model.errors import InvalidReferenceError
+from hmret.model.errors import InvalidReferenceError, quoted
 
 _PATH_MAX = 255
 
@@ -27,9 +26,6 @@ _REFERENCE = re.compile(
     r"(?:@(sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}))?"
 )
 _BARE_HEX = re.compile(r"[0-9a-f]{64}")
-
-_shortened = reprlib.Repr()
-_shortened.maxstring = 200
 
 
 class ImageReference(msgspec.Struct, frozen=True, gc=False):
@@ -72,11 +68,11 @@ def parse_reference(text: str) -> ImageReference:
             if _REFERENCE.fullmatch(full.lower()) is None
             else ", upper case where only lower case is allowed"
         )
-        raise InvalidReferenceError(f"not an image reference{hint}: {_shortened.repr(text)}")
+        raise InvalidReferenceError(f"not an image reference{hint}: {quoted(text)}")
     repository, path, tag, digest = match.groups()
     if len(path) > _PATH_MAX:
         raise InvalidReferenceError(
-            f"not an image reference, the path is longer than {_PATH_MAX}: {_shortened.repr(text)}"
+            f"not an image reference, the path is longer than {_PATH_MAX}: {quoted(text)}"
         )
     if digest is not None:
         return ImageReference(repository, None, digest)

@@ -70,7 +70,7 @@ def recall(
     repository = inventory.repositories.get(name)
     remembered: dict[TagName, Remembered] = {}
     undecided: defaultdict[Reference, frozenset[str]] = defaultdict(frozenset)
-    things = _by_tag(inventory.references.by_repository.get(name, ()), name)
+    things = _by_tag(inventory.references.naming(name), name)
     for tag, references in things.items():
         before = inventory.remembered.get((name, tag))
         seen: set[Thing] = set() if before is None else {*before.seen & references.keys()}

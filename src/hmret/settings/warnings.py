@@ -1,21 +1,22 @@
 """Warnings about settings that are valid but probably not intended."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Literal
 
 import attrs
 
 from hmret.model.policy.config import RetentionConfig
-from hmret.model.policy.pattern_doubts import why_never
+from hmret.model.policy.pattern_doubts import covers, show_pattern, why_never, why_never_tag
+from hmret.model.policy.rules import Rule
 from hmret.model.values import frozen
 from hmret.settings.hypeman_settings import NEIGHBOURS, doubt_neighbours
-from hmret.settings.rule_warnings import doubt_rules
 
 Source = Literal["default", "file", "environment", "flag"]
 
 AUTO_DELETE = "images.auto_delete"
+_MOST_RULES = 300  # the number of rules that are compared with each other
 _MAX_SOCKET_BYTES = 107  # sun_path of a Linux socket address, without its NUL
 
 
@@ -120,3 +121,61 @@ def _doubt_fleet(config: RetentionConfig, values: Mapping[str, Setting]) -> Iter
         yield "hmret.fleet.password_file: the password goes over the network as plain text to an endpoint with http://"
     if not fleet.hot_for and values["hmret.fleet.hot_copies"].source != "default":
         yield "hmret.fleet.hot_copies: has no effect while hmret.fleet.hot_for is 0, with which no image is hot"
+
+
+def doubt_rules(rules: Sequence[Rule]) -> Iterator[str]:
+    """Yield warnings about rules that are valid but without effect; of very many only the first are examined.
+
+    Their patterns match nothing, or an earlier rule matches everything that they match.
+    """
+    for number, rule in enumerate(rules[:_MOST_RULES], start=1):
+        told = f"hmret.rules, rule {number}"
+        yield from (f"{told}: {reason}" for reason in map(why_never, rule.match) if reason is not None)
+        # guard(impossible-tag-is-reported): A pattern that no tag can match protects nothing; the operator learns of
+        # it before images go.
+        yield from (f"{told}: {reason}" for reason in map(why_never_tag, rule.tags) if reason is not None)
+        yield from (f"{told}: {reason}" for reason in _shadows(rules[: number - 1], rule))
+    if rules and _covers_all(rules[0]) and rules[0].unused_for == "never":
+        yield "hmret.rules, rule 1: keeps every image, so nothing is eligible for deletion"
+
+
+def _shadows(before: Sequence[Rule], rule: Rule) -> Iterator[str]:
+    """Yield which patterns of a rule have no effect, since earlier rules match everything that they match."""
+    match = {pattern: _first_over(before, (pattern,), rule.tags) for pattern in rule.match}
+    tags = {tag: _first_over(before, rule.match, (tag,)) for tag in rule.tags}
+    if all(found is not None for found in match.values()):
+        numbers = sorted({found for found in match.values() if found is not None})
+        yield f"never applies, since {_named(numbers)} whatever it does"
+        return
+    if tags and all(found is not None for found in tags.values()):
+        numbers = sorted({found for found in tags.values() if found is not None})
+        yield f"never applies, since {_named(numbers)} whatever it does"
+        return
+    for pattern, found in (match | tags).items():
+        if found is not None:
+            yield f"pattern {show_pattern(pattern)} never applies, since {_named([found])} whatever it does"
+
+
+def _first_over(before: Sequence[Rule], match: Sequence[str], tags: Sequence[str]) -> int | None:
+    """Return the number of the first rule that matches everything with one of these repositories and tags."""
+    for number, other in enumerate(before, start=1):
+        has_tags = not other.tags or (bool(tags) and _all_covered(other.tags, tags, of="tag"))
+        # guard(shadowed-rule-is-reported): A rule in the shadow of a wider one has no effect; the operator learns of
+        # it before images go.
+        if has_tags and _all_covered(other.match, match, of="repository"):
+            return number
+    return None
+
+
+def _all_covered(wide: Sequence[str], narrow: Sequence[str], *, of: str) -> bool:
+    return all(any(covers(other, pattern, of=of) for other in wide) for pattern in narrow)
+
+
+def _named(numbers: Sequence[int]) -> str:
+    if len(numbers) == 1:
+        return f"rule {numbers[0]} matches"
+    return f"rules {', '.join(map(str, numbers[:-1]))} and {numbers[-1]} match"
+
+
+def _covers_all(rule: Rule) -> bool:
+    return not rule.tags and any(covers(pattern, "*") for pattern in rule.match)

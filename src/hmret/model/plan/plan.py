@@ -251,7 +251,7 @@ class Plan:
         """List the digests of each repository."""
         for name, part in self._parts.items():
             if part.repository is not None:
-                yield name, part.inputs.images
+                yield name, part.images
 
     def sources(self) -> Iterator[tuple[str, Mapping[str, tuple[str, ...]]]]:
         """List the sources that need each digest in the cache, by repository."""
@@ -276,7 +276,7 @@ class Plan:
         return not any(
             policy.allowed.matches(name) and not policy.pinned.matches(name)
             for name, part in self._parts.items()
-            if part.inputs.images
+            if part.images
         )
 
     @property

@@ -8,7 +8,6 @@ from hmret.model.images import Image, Inventory, Repository
 from hmret.model.origins import Builds
 from hmret.model.protection import RepositoryProtection
 
-_NO_TIMERS: Mapping[str, int | None] = {}
 _NO_DIGESTS: AbstractSet[str] = frozenset()
 _NEVER_READ: Mapping[str, int] = {}
 _NO_FOREIGN: Mapping[str, frozenset[str]] = {}
@@ -61,7 +60,7 @@ class RepositoryInputs(msgspec.Struct, frozen=True, eq=False, gc=False):
         # once: earlier decisions on its images do not stand.
         return (
             self.repository is inventory.repositories.get(name)
-            and self.timers is inventory.states.by_repository.get(name, _NO_TIMERS)
+            and self.timers is inventory.states.of_repository(name)
             and self.protection is protection
             and self.builds is inventory.builds
             and not (self.leased or self.backing_off or self.is_unlisted or self.foreign or self.accessed)
@@ -83,10 +82,10 @@ class RepositoryInputs(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     def sources(self) -> Mapping[str, tuple[str, ...]]:
         """Return which sources need each image of a repository, by its own name or by that of another."""
-        images = self.images
-        if not self.foreign and self.protection.sources.keys() <= images.keys():
-            return self.protection.sources
-        found = {digest: names for digest, names in self.protection.sources.items() if digest in images}
+        images, sources = self.images, self.protection.sources
+        if not self.foreign and sources.keys() <= images.keys():
+            return sources
+        found = {digest: names for digest, names in sources.items() if digest in images}
         for digest, names in self.foreign.items():
             # Where the row stands for the repository's own folder, the content is not what was named.
             if digest in images and images[digest].is_content:
@@ -108,7 +107,7 @@ def inputs_of(
     repository = inventory.repositories.get(name)
     return RepositoryInputs(
         repository=repository,
-        timers=inventory.states.by_repository.get(name, _NO_TIMERS),
+        timers=inventory.states.of_repository(name),
         protection=protection,
         foreign=foreign or _NO_FOREIGN,
         leased=leased or _NO_DIGESTS,

@@ -83,14 +83,20 @@ class RepositoryPlan:
         return self.inputs.repository
 
     @property
+    def images(self) -> Mapping[str, Image]:
+        """Its images in the cache, by digest."""
+        return self.inputs.images
+
+    @property
     def eligible(self) -> int:
         """How many images may be deleted at all, now or later, as far as is known; shared content excluded."""
-        latest = self.evaluator.latest if self.context.policy.keeps_latest else _NO_DIGESTS
-        if latest or self.inputs.shared:
+        policy, shared = self.context.policy, self.inputs.shared
+        latest = self.evaluator.latest if policy.keeps_latest else _NO_DIGESTS
+        if latest or shared:
             return sum(
                 ORDER[reason] in _ELIGIBLE
                 for image, reason in self.decisions
-                if image.digest not in latest and image.digest not in self.inputs.shared
+                if image.digest not in latest and image.digest not in shared
             )
         return sum(map(self._numbers.count, _ELIGIBLE))
 
@@ -108,11 +114,11 @@ class RepositoryPlan:
 
     def image(self, digest: str) -> Image:
         """Return an image that is in the cache."""
-        return self.inputs.images[digest]
+        return self.images[digest]
 
     def has(self, digest: str) -> bool:
         """Return whether an image is in the cache."""
-        return digest in self.inputs.images
+        return digest in self.images
 
     @property
     def is_quiet(self) -> bool:
@@ -122,7 +128,7 @@ class RepositoryPlan:
     @property
     def decisions(self) -> Iterator[tuple[Image, Reason]]:
         """Each image with the decision on it, in no particular order."""
-        for image, number in zip(self.inputs.images.values(), self._numbers, strict=True):
+        for image, number in zip(self.images.values(), self._numbers, strict=True):
             yield image, _REASONS[number]
 
     @cached_property
@@ -132,7 +138,7 @@ class RepositoryPlan:
         None where one repository cannot tell, or the answer does not last: for disks with other links, and
         for timers that start now.
         """
-        if self.marks or self.inputs.shared or any(map(_has_links, self.inputs.images.values())):
+        if self.marks or self.inputs.shared or any(map(_has_links, self.images.values())):
             return None
         return add_up(self.timers(0, _NO_FINALS))
 
@@ -160,16 +166,17 @@ class RepositoryPlan:
 
     def _add_up(self, bytes_of: Callable[[Image], int]) -> tuple[int, Mapping[object, int]]:
         own_bytes = 0
-        shared: dict[object, int] = {}
-        for image in self.inputs.images.values():
+        linked: dict[object, int] = {}
+        shared = self.inputs.shared
+        for image in self.images.values():
             for folder in image.folders:
                 if folder.shared_disk is not None:
-                    shared[folder.shared_disk.identity] = bytes_of(folder)
-                elif folder.is_content and image.digest in self.inputs.shared:
-                    shared[image.digest] = bytes_of(folder)
+                    linked[folder.shared_disk.identity] = bytes_of(folder)
+                elif folder.is_content and image.digest in shared:
+                    linked[image.digest] = bytes_of(folder)
                 else:
                     own_bytes += bytes_of(folder)
-        return own_bytes, shared
+        return own_bytes, linked
 
     def owners(self, digest: str) -> int:
         """Count the repositories that share the content of an image; 1: it is not shared."""
@@ -209,7 +216,7 @@ class RepositoryPlan:
 
     def verdict(self, digest: str, final: Reason | None, everywhere: tuple[Reason, ...]) -> Verdict | None:
         """Return the full verdict on one image; None where it is not in the cache."""
-        image = self.inputs.images.get(digest)
+        image = self.images.get(digest)
         if image is None:
             return None
         return self.evaluator.verdict(image, final, self._tags.get(digest, ()), everywhere)

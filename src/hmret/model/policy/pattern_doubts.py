@@ -1,15 +1,12 @@
 """Doubtful patterns: those that can match no repository or no tag, and those that match all that another one does."""
 
 import re
-import reprlib
 import string
 from collections.abc import Mapping
 from functools import lru_cache
 
+from hmret.model.errors import quoted
 from hmret.model.policy.patterns import glob_expression
-
-_shortened = reprlib.Repr()
-_shortened.maxstring = 200
 
 # The grammar of distribution/reference: a letter, digit or underscore, then at most 127 more of these, dots
 # and hyphens.
@@ -26,7 +23,7 @@ _ANY_CHAR = "\1"
 
 def show_pattern(pattern: str) -> str:
     """Quote a pattern as its operator wrote it, shortened; unprintable characters are escaped."""
-    return _shortened.repr(pattern).replace("\\\\", "\\")
+    return quoted(pattern).replace("\\\\", "\\")
 
 
 def why_never(pattern: str) -> str | None:
@@ -43,7 +40,7 @@ def why_never(pattern: str) -> str | None:
     )
     meant = _probably_meant(pattern)
     if meant is not None and _can_match(meant):
-        return f"{reason}; perhaps {_shortened.repr(meant)} is meant"
+        return f"{reason}; perhaps {quoted(meant)} is meant"
     language = _other_language(pattern)
     return reason if language is None else f"{reason}; {language}"
 

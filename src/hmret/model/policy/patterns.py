@@ -5,16 +5,12 @@ whole repository must match.
 """
 
 import re
-import reprlib
 from collections.abc import Iterable, Mapping
 
 import attrs
 
-from hmret.model.errors import ConfigError
+from hmret.model.errors import ConfigError, quoted
 from hmret.model.values import frozen
-
-_shortened = reprlib.Repr()
-_shortened.maxstring = 200
 
 
 @frozen
@@ -58,14 +54,14 @@ def compile_patterns(patterns: Iterable[str], *, of: str = "repository") -> Patt
         ConfigError: a pattern is empty or no text, or a lone text stands where a list of them is expected.
     """
     if isinstance(patterns, str | Mapping) or not isinstance(patterns, Iterable):
-        raise ConfigError(f"expected a list of {of} patterns, got {_shortened.repr(patterns)}")
+        raise ConfigError(f"expected a list of {of} patterns, got {quoted(patterns)}")
     texts: list[str] = []
     for pattern in patterns:
         if not isinstance(pattern, str):
-            raise ConfigError(f"expected a {of} pattern, got {_shortened.repr(pattern)}")
+            raise ConfigError(f"expected a {of} pattern, got {quoted(pattern)}")
         texts.append(pattern.strip())
         if not texts[-1]:
-            raise ConfigError(f"a {of} pattern must not be empty, got {_shortened.repr(pattern)}")
+            raise ConfigError(f"a {of} pattern must not be empty, got {quoted(pattern)}")
     return Patterns(tuple(texts))
 
 
