@@ -9,9 +9,10 @@ import pytest
 from fleet.gateways import PUT, always, done, gateway_to, header
 from hmret.fleet.credentials import TlsFiles
 from hmret.fleet.gateway import Gateway
-from hmret.fleet.store import OutcomeUnknownError, RevisionWentBackError, Seen, WrongCredentialsError
+from hmret.fleet.store import OutcomeUnknownError, RevisionWentBackError, WrongCredentialsError
 from hmret.model.errors import ConfigError
 from hmret.model.policy.fleet import FleetConfig
+from hmret.model.records.fleet import Seen
 from support.scripted_server import CLOSE, Asked, answer, serve
 
 
@@ -160,7 +161,7 @@ async def test_a_gateway_is_made_of_the_settings_of_a_host(password_file: str) -
     guard = _Guard()
     async with serve(guard) as server:
         config = FleetConfig(endpoints=(server.endpoint,), user="hmret", password_file=password_file)
-        gateway = Gateway.of(config, seen=Seen(9, "77"))
+        gateway = Gateway.of(config, seen=Seen("77", 9))
         with pytest.raises(RevisionWentBackError):
             await gateway.range("a")
         await gateway.aclose()

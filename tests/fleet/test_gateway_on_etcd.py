@@ -19,7 +19,6 @@ from hmret.fleet.store import (
     Range,
     RangeResult,
     RevisionWentBackError,
-    Seen,
     StoreError,
     StoreRefusedError,
     StoreUnreachableError,
@@ -29,6 +28,7 @@ from hmret.fleet.store import (
     prefix_end,
     value_is,
 )
+from hmret.model.records.fleet import Seen
 from support.etcd import Cluster, missing_etcd, start_etcd
 
 pytestmark = pytest.mark.skipif(bool(missing_etcd()), reason=missing_etcd())
@@ -271,7 +271,7 @@ async def test_an_etcd_put_back_from_a_backup_is_noticed(etcd: Cluster, tmp_path
 
 
 async def test_another_cluster_in_its_place_is_noticed(etcd: Cluster) -> None:
-    async with _gateway(etcd, seen=Seen(1, "12345")) as gateway:
+    async with _gateway(etcd, seen=Seen("12345", 1)) as gateway:
         with pytest.raises(RevisionWentBackError, match=r"cluster \d+, and it was 12345"):
             await gateway.range("a")
 

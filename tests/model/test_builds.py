@@ -7,6 +7,7 @@ import pytest
 
 from hmret.model.origins import Builds, Origins
 from hmret.model.plan.decide import plan
+from hmret.model.plan.repository_inputs import built_in
 from hmret.model.policy.compiled import Policy
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.verdicts import Action, Reason
@@ -126,8 +127,8 @@ def test_an_image_in_which_to_build_that_is_no_reference_names_no_repository() -
 def test_what_a_record_names_by_its_digest_was_built_here_in_every_repository() -> None:
     builds = Builds.of([A], [])
     for name in (ALPINE, OTHER):
-        assert builds.in_repository(make_repository(make_image(A), make_image(B), name=name)) == {A}
-    assert builds.in_repository(make_repository(make_image(B))) == set()
+        assert built_in(make_repository(make_image(A), make_image(B), name=name), builds) == {A}
+    assert built_in(make_repository(make_image(B)), builds) == set()
 
 
 @pytest.mark.parametrize(
@@ -136,22 +137,22 @@ def test_what_a_record_names_by_its_digest_was_built_here_in_every_repository() 
 def test_what_a_record_names_by_a_tag_was_built_here_where_the_tag_leads_to_it(text: str) -> None:
     builds = Builds.of([], [text])
     images = make_image(A), make_image(B)
-    assert builds.in_repository(make_repository(*images, tags={"latest": A, "v1": B})) == {A}
-    assert builds.in_repository(make_repository(*images, tags={"latest": B})) == {B}
-    assert builds.in_repository(make_repository(*images, tags={"v1": A})) == set()
-    assert builds.in_repository(make_repository(*images, name=OTHER, tags={"latest": A})) == set()
+    assert built_in(make_repository(*images, tags={"latest": A, "v1": B}), builds) == {A}
+    assert built_in(make_repository(*images, tags={"latest": B}), builds) == {B}
+    assert built_in(make_repository(*images, tags={"v1": A}), builds) == set()
+    assert built_in(make_repository(*images, name=OTHER, tags={"latest": A}), builds) == set()
 
 
 def test_a_tag_that_leads_to_nothing_makes_nothing_of_it() -> None:
     builds = Builds.of([], ["alpine"])
-    assert builds.in_repository(make_repository(make_image(A), tags={"latest": B})) == set()
+    assert built_in(make_repository(make_image(A), tags={"latest": B}), builds) == set()
 
 
 def test_what_a_record_names_by_a_reference_with_a_digest_was_built_here_in_that_repository() -> None:
     builds = Builds.of([], [f"alpine:v1@{A}", f"{OTHER}@{B}"])
     images = make_image(A), make_image(B)
-    assert builds.in_repository(make_repository(*images, tags={"v1": B})) == {A}
-    assert builds.in_repository(make_repository(*images, name=OTHER)) == {B}
+    assert built_in(make_repository(*images, tags={"v1": B}), builds) == {A}
+    assert built_in(make_repository(*images, name=OTHER), builds) == {B}
 
 
 @pytest.mark.parametrize("text", ["", "No Reference", "x.y/Upper", "x" * 300, "a:b:c"])
@@ -162,7 +163,7 @@ def test_what_is_no_reference_names_nothing_and_costs_the_others_nothing(text: s
 def test_all_that_records_name_adds_up() -> None:
     builds = Builds.of([A, A], ["alpine:v1", "alpine:v2", f"alpine@{D}", f"alpine@{D}"])
     images = make_repository(*map(make_image, (A, B, C, D)), tags={"v1": B, "v2": B, "v3": C})
-    assert builds.in_repository(images) == {A, B, D}
+    assert built_in(images, builds) == {A, B, D}
 
 
 # What a plan makes of it.
@@ -246,7 +247,7 @@ def test_few_records_and_many_come_to_what_they_name_one_by_one(seed: int) -> No
     tags = [rng.choice("wxyz") for _ in range(rng.randrange(3))]
     pinned = rng.sample(some, rng.randrange(5))
     builds = Builds.of(digests, [*(f"alpine:{tag}" for tag in tags), *(f"alpine@{one}" for one in pinned)])
-    assert builds.in_repository(repository) == {
+    assert built_in(repository, builds) == {
         one
         for one in repository.images
         if one in digests or one in pinned or any(repository.tags.get(tag) == one for tag in tags)

@@ -197,7 +197,7 @@ CONTENT_MUTATIONS = (
     edit(
         "take what builds have made for images that can be pulled again",
         "build-digests-count",
-        Swap("_common(self.digests, images.keys()", "set("),
+        Swap("_common(builds.digests, images.keys()", "set("),
         CONTENT,
     ),
     edit("take tags that builds have given for those of pulled images", "build-tags-count", NEVER, CONTENT),

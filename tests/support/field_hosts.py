@@ -23,8 +23,9 @@ from hmret.actors.fleet.membership import FleetTerms
 from hmret.actors.threads import WorkerThreads
 from hmret.disk.filesystem import POSIX
 from hmret.fleet.gateway import Gateway
-from hmret.fleet.store import Delete, Health, OutcomeUnknownError, RangeResult, Seen, Store, Txn, TxnResult
+from hmret.fleet.store import Delete, Health, OutcomeUnknownError, RangeResult, Store, Txn, TxnResult
 from hmret.model.fleet import CopyRules, FleetState, FleetSummary, WholeCopy
+from hmret.model.records.fleet import Seen
 from support.patience import patiently
 
 __all__ = ["Field", "FieldHost", "Rounds", "Tally", "host_name", "images_of", "make_digest"]

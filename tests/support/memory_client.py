@@ -11,12 +11,12 @@ from hmret.fleet.store import (
     OutcomeUnknownError,
     Range,
     RangeResult,
-    Seen,
     StoreRefusedError,
     StoreUnreachableError,
     Txn,
     TxnResult,
 )
+from hmret.model.records.fleet import Seen
 from support.memory_store import MemoryStore
 
 __all__ = ["Client", "Fate", "Request"]

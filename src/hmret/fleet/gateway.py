@@ -25,7 +25,6 @@ from hmret.fleet.store import (
     OutcomeUnknownError,
     Range,
     RangeResult,
-    Seen,
     StoreRefusedError,
     StoreUnreachableError,
     Txn,
@@ -33,6 +32,7 @@ from hmret.fleet.store import (
     WrongCredentialsError,
 )
 from hmret.model.policy.fleet import FleetConfig
+from hmret.model.records.fleet import Seen
 
 T = TypeVar("T")
 

@@ -1,6 +1,7 @@
 """Notices that a store's revisions went back, which they do when it was restored from a backup."""
 
-from hmret.fleet.store import Answer, RevisionWentBackError, Seen
+from hmret.fleet.store import Answer, RevisionWentBackError
+from hmret.model.records.fleet import Seen
 
 
 class Newest:
@@ -36,4 +37,4 @@ class Newest:
             )
         seen = self.seen
         if seen is None or (answer.cluster_id == seen.cluster_id and answer.revision > seen.revision):
-            self.seen = Seen(answer.revision, answer.cluster_id)
+            self.seen = Seen(answer.cluster_id, answer.revision)

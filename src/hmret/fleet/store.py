@@ -16,6 +16,7 @@ StoreError
 from typing import Literal, Protocol, TypeAlias
 
 from hmret.model.errors import HmretError
+from hmret.model.records.fleet import Seen
 from hmret.model.values import frozen
 
 MOST_OPERATIONS = 128
@@ -213,14 +214,6 @@ class Health:
     """Where writes stop; None: it does not say."""
     alarms: tuple[str, ...]
     """What is active anywhere in the cluster, such as `NOSPACE`."""
-
-
-@frozen
-class Seen:
-    """The newest of the answers so far; to be kept over a restart, so that a restore is noticed then too."""
-
-    revision: int
-    cluster_id: str
 
 
 class Store(Protocol):

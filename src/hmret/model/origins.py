@@ -5,8 +5,8 @@ The evidence is a label, the records of builds, and the repository under which t
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Set as AbstractSet
-from typing import Protocol, Self
+from collections.abc import Iterable, Mapping, Set as AbstractSet
+from typing import Self
 
 import attrs
 
@@ -28,7 +28,6 @@ _LOCAL = re.compile(
 _BUILD = re.compile(r"[^/]+/builds/[^/]+")
 """Where hypeman keeps what it has built, under whatever host its registry had at the time."""
 _BUILDER = "/internal/builder"
-_NO_DIGESTS: AbstractSet[str] = frozenset()
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
@@ -75,17 +74,6 @@ class Origins:
         )
 
 
-class _Tagged(Protocol):
-    """The part of a repository that this module needs."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def images(self) -> Mapping[str, object]: ...
-    @property
-    def tags(self) -> Mapping[str, str]: ...
-
-
 @frozen
 class Builds:
     """The images named in the build records of this host."""
@@ -112,25 +100,3 @@ class Builds:
             elif reference.tag is not None:
                 tags.setdefault(reference.repository, set()).add(reference.tag)
         return cls(frozenset(digests), tags, named)
-
-    def in_repository(self, repository: _Tagged) -> AbstractSet[str]:
-        """List the digests of a repository's images that were built on this host."""
-        if not self.digests and repository.name not in self.named and repository.name not in self.tags:
-            return _NO_DIGESTS
-        images = repository.images
-        # guard(build-digests-count): A digest in the build records was made on this host, whatever repository
-        # it is kept under, and cannot be pulled again.
-        found = _common(self.digests, images.keys())
-        if repository.name in self.named:
-            found |= _common(self.named[repository.name], images.keys())
-        # guard(build-tags-count): A tag that a build has given leads to an image made on this host, which
-        # cannot be pulled again.
-        if repository.name in self.tags:
-            targets = (repository.tags.get(tag) for tag in self.tags[repository.name])
-            found |= {target for target in targets if target is not None and target in images}
-        return found
-
-
-def _common(one: AbstractSet[str], other: Collection[str]) -> set[str]:
-    few, many = (one, other) if len(one) <= len(other) else (other, one)
-    return {digest for digest in few if digest in many}

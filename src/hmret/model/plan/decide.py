@@ -24,7 +24,7 @@ from hmret.model.plan.gathering import Gathered, shifts_of
 from hmret.model.plan.plan import Plan, Protected
 from hmret.model.plan.pressure import PressureStep
 from hmret.model.plan.repository_inputs import inputs_of
-from hmret.model.plan.repository_plan import RepositoryPlan, plan_repository
+from hmret.model.plan.repository_plan import NO_FINALS, RepositoryPlan, plan_repository
 from hmret.model.plan.selection import (
     BrakeStep,
     Choice,
@@ -43,8 +43,6 @@ from hmret.model.protection import (
 )
 from hmret.model.times import nanoseconds_of
 from hmret.model.verdicts import Reason
-
-_NO_FINALS: Mapping[str, Reason] = {}
 
 
 def plan(
@@ -225,12 +223,11 @@ def _choose(  # noqa: PLR0917 - all that a plan is made of
     for step in _steps(policy, inventory, now, context.gaps, fleet):
         step.apply(selection)
     chosen = selection.final_reasons()
-    finals: Mapping[str, Mapping[str, Reason]] = due_shared.finals
-    shifts = gathered.due_shared.shifts
+    finals, shifts = due_shared.finals, due_shared.shifts
     if chosen:
         finals = {
-            name: {**due_shared.finals.get(name, _NO_FINALS), **chosen.get(name, _NO_FINALS)}
-            for name in (*due_shared.finals, *(name for name in chosen if name not in due_shared.finals))
+            name: {**due_shared.finals.get(name, NO_FINALS), **chosen.get(name, NO_FINALS)}
+            for name in {**due_shared.finals, **chosen}
         }
         shifts = shifts_of(finals, parts)
     return Plan(

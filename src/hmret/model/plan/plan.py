@@ -14,7 +14,7 @@ from hmret.model.plan.evaluate import PlanContext
 from hmret.model.plan.fleet.judge import FleetJudge
 from hmret.model.plan.fleet.remarks import with_fleet
 from hmret.model.plan.gathering import Gathered, have_same_facts
-from hmret.model.plan.repository_plan import DUE, RepositoryPlan
+from hmret.model.plan.repository_plan import DUE, NO_FINALS, RepositoryPlan
 from hmret.model.plan.selection import (
     BytesFreed,
     Choice,
@@ -33,7 +33,6 @@ from hmret.model.verdicts import ACTIONS, Action, Holder, Reason, Summary, Verdi
 
 USERS_SHOWN = 10
 """How many sources that need an image an event lists."""
-_NO_FINALS: Mapping[str, Reason] = {}
 _NONE_GONE: Mapping[str, AbstractSet[str]] = {}
 
 
@@ -109,7 +108,7 @@ class Plan:
         """Yield the verdicts one at a time: there may be very many."""
         for name in sorted(self._parts):
             part = self._parts[name]
-            for verdict in part.verdicts(self._finals.get(name, _NO_FINALS), self._everywhere):
+            for verdict in part.verdicts(self._finals.get(name, NO_FINALS), self._everywhere):
                 yield self._completed(verdict)
 
     @property
@@ -145,7 +144,7 @@ class Plan:
         Images that are `gone`, by repository and digest, are left out. Costs much less than `verdicts`.
         """
         for name, part in sorted(self._parts.items()):
-            finals, left = self._finals.get(name, _NO_FINALS), gone.get(name)
+            finals, left = self._finals.get(name, NO_FINALS), gone.get(name)
             due_times = None if finals or left else part.due_times
             if due_times is not None:
                 yield due_times
@@ -188,7 +187,7 @@ class Plan:
         part = self._parts.get(repository)
         if part is None:
             return None
-        final = self._finals.get(repository, _NO_FINALS).get(digest)
+        final = self._finals.get(repository, NO_FINALS).get(digest)
         verdict = part.verdict(digest, final, self._everywhere)
         return None if verdict is None else self._completed(verdict)
 

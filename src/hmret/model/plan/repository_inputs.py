@@ -1,6 +1,6 @@
 """What the part of a plan about one repository is made from."""
 
-from collections.abc import Mapping, Set as AbstractSet
+from collections.abc import Collection, Mapping, Set as AbstractSet
 
 import msgspec
 
@@ -114,6 +114,29 @@ def inputs_of(
         backing_off=backing_off or _NO_DIGESTS,
         is_unlisted=inventory.is_partial(name),
         builds=inventory.builds,
-        built=_NO_DIGESTS if repository is None else inventory.builds.in_repository(repository),
+        built=_NO_DIGESTS if repository is None else built_in(repository, inventory.builds),
         accessed=accessed or _NEVER_READ,
     )
+
+
+def built_in(repository: Repository, builds: Builds) -> AbstractSet[str]:
+    """List the digests of a repository's images that were built on this host."""
+    if not builds.digests and repository.name not in builds.named and repository.name not in builds.tags:
+        return _NO_DIGESTS
+    images = repository.images
+    # guard(build-digests-count): A digest in the build records was made on this host, whatever repository
+    # it is kept under, and cannot be pulled again.
+    found = _common(builds.digests, images.keys())
+    if repository.name in builds.named:
+        found |= _common(builds.named[repository.name], images.keys())
+    # guard(build-tags-count): A tag that a build has given leads to an image made on this host, which
+    # cannot be pulled again.
+    if repository.name in builds.tags:
+        targets = (repository.tags.get(tag) for tag in builds.tags[repository.name])
+        found |= {target for target in targets if target is not None and target in images}
+    return found
+
+
+def _common(one: AbstractSet[str], other: Collection[str]) -> set[str]:
+    few, many = (one, other) if len(one) <= len(other) else (other, one)
+    return {digest for digest in few if digest in many}

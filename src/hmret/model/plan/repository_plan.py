@@ -29,8 +29,10 @@ _ELIGIBLE = tuple(
     )
 )
 _NO_DIGESTS: AbstractSet[str] = frozenset()
-_NO_FINALS: Mapping[str, Reason] = {}
 _ALONE = ("",)
+
+NO_FINALS: Mapping[str, Reason] = {}
+"""No reasons decided beyond a repository, by digest."""
 
 DUE = frozenset((Reason.SUSPENDED, Reason.BACKOFF, Reason.EXPIRED))
 """The reasons of a row that is due: it goes unless a host-wide reason or a failed attempt holds it back."""
@@ -140,7 +142,7 @@ class RepositoryPlan:
         """
         if self.marks or self.inputs.shared or any(map(_has_links, self.images.values())):
             return None
-        return add_up(self.timers(0, _NO_FINALS))
+        return add_up(self.timers(0, NO_FINALS))
 
     @cached_property
     def evictable(self) -> tuple[tuple[int, Image], ...]:
