@@ -51,7 +51,7 @@ def parse_time(text: str) -> int:
         raise ValueError(f"not an RFC 3339 time: {text!r}")
     day, hours, minutes, seconds, fraction, sign, offset_hours, offset_minutes = match.groups()
     try:
-        moment = _days(day) * 86_400 + int(hours) * 3600 + int(minutes) * 60 + int(seconds)
+        moment = _seconds_to(day) + int(hours) * 3600 + int(minutes) * 60 + int(seconds)
     except ValueError:
         raise ValueError(f"not an RFC 3339 time: {text!r}") from None
     if sign is not None:
@@ -85,18 +85,9 @@ def _seconds_to(text: str) -> int:
     Raises:
         ValueError: the text is not a day.
     """
-    return _days(text) * 86_400
-
-
-def _days(text: str) -> int:
-    """Count the days from the epoch to a date.
-
-    Raises:
-        ValueError: the text is not a date.
-    """
     if _DATE.fullmatch(text) is None:
         raise ValueError(f"not a date: {text!r}")
-    return date.fromisoformat(text).toordinal() - _EPOCH.toordinal()
+    return (date.fromisoformat(text).toordinal() - _EPOCH.toordinal()) * 86_400
 
 
 def format_time(nanoseconds: int) -> str:

@@ -1,7 +1,7 @@
 """How a host takes part in a fleet, which has its common state in etcd."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -12,11 +12,11 @@ from hmret.model.fleet import CopyRules
 from hmret.model.policy.kinds import (
     BOOLEAN,
     DURATION,
-    NAME,
     PATH,
     URLS,
     WINDOW,
     ZERO_DURATION,
+    Kind,
     count_up_to,
     declare,
     duration_from,
@@ -49,14 +49,14 @@ def _endpoints(value: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(url).rstrip("/") for url in urls))
 
 
-def _is_named(*, may_be_empty: bool) -> Callable[[object, "attrs.Attribute[Any]", object], None]:
-    def check(_owner: object, field: "attrs.Attribute[Any]", value: object) -> None:
-        if not isinstance(value, str):
-            raise ConfigError(f"{field.name}: expected text, got {value!r}")
-        if not (is_fleet_name(value) or (may_be_empty and not value)):
-            raise ConfigError(f"{field.name}: expected {_NAME_WORDS}, got {value!r}")
+def _name_problem(value: object) -> str | None:
+    if not isinstance(value, str):
+        return f"expected text, got {value!r}"
+    return None if is_fleet_name(value) else f"expected {_NAME_WORDS}, got {value!r}"
 
-    return check
+
+_FLEET_NAME = Kind("name", _name_problem, expected="a name")
+_HOST_NAME = attrs.evolve(_FLEET_NAME, problem_of=lambda value: None if value == "" else _name_problem(value))
 
 
 def _of_engine(kind: Any, default: object) -> Any:
@@ -76,17 +76,9 @@ class FleetConfig:
         default=(), converter=_endpoints, metadata=declare(URLS, is_policy=False, needs_restart=True)
     )
     """The URLs of etcd's members, as `http://10.0.0.1:2379`; empty: this host is in no fleet."""
-    name: str = attrs.field(
-        default="default",
-        validator=_is_named(may_be_empty=False),
-        metadata=declare(NAME, is_policy=False, needs_restart=True),
-    )
+    name: str = _of_engine(_FLEET_NAME, "default")
     """The name of the fleet: letters, digits, dots, dashes and underscores."""
-    host: str = attrs.field(
-        default="",
-        validator=_is_named(may_be_empty=True),
-        metadata=declare(NAME, is_policy=False, needs_restart=True),
-    )
+    host: str = _of_engine(_HOST_NAME, "")
     """The name of this host in the fleet, of the same characters; empty: the host's own name."""
     min_copies: int = _of_engine(count_up_to(MOST_COPIES), 1)
     """How many live hosts elsewhere must have an image before it is deleted here, at most 40; the larger of this and

@@ -141,7 +141,6 @@ def text_of(expected: str) -> Kind:
     return Kind("text", _expect("text", _is_text), expected=expected)
 
 
-NAME = attrs.evolve(text_of("a name"), name="name")
 PATH = attrs.evolve(text_of("a path"), name="path")
 LISTEN = Kind(
     "address",
