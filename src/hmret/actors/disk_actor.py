@@ -1,11 +1,11 @@
 """Base class of the actors that work on the disk: requests are calls, and blocking work runs in threads."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
-from hmret.actors.mailbox import Actor, Call, answer_call
+from hmret.actors.mailbox import CallActor
 from hmret.actors.threads import Threads
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import open_data_folder, opened
@@ -14,11 +14,11 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class DiskActor(Actor[Call[Any]]):
+class DiskActor(CallActor):
     """An actor that works on the data directory.
 
-    Each public coroutine posts one call with `_ask` and returns its result. Anything else that a subclass
-    offers bypasses the mailbox; its docstring lists those members and says why they are safe.
+    Whatever a subclass offers besides calls bypasses the mailbox; its docstring lists those members and says why
+    they are safe.
     """
 
     def __init__(self, filesystem: Filesystem, data_fd: int, threads: Threads) -> None:
@@ -26,20 +26,6 @@ class DiskActor(Actor[Call[Any]]):
         self._filesystem = filesystem
         self._data_fd = data_fd
         self._threads = threads
-
-    async def run(self) -> None:
-        """Serve until closed."""
-        await self._mailbox.serve(answer_call)
-
-    async def _ask(self, call: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Post a call to the mailbox and wait for its result.
-
-        Cancelling the caller does not cancel the call.
-
-        Raises:
-            EngineClosedError: the actor has ended, or ended before answering.
-        """
-        return await self._mailbox.ask(Call(make=partial(call, *args, **kwargs)))
 
     async def _on_disk(
         self, function: Callable[Concatenate[Filesystem, int, P], T], *args: P.args, **kwargs: P.kwargs

@@ -5,8 +5,10 @@ A request carries its reply. Requests with a protocol of their own are message c
 requests waiting in its mailbox, and those in progress, with `EngineClosedError`.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from typing import Any, Generic, TypeVar
+from functools import partial
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import anyio
 import attrs
@@ -15,6 +17,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from hmret.model.errors import EngineClosedError
 from hmret.model.values import define, frozen
 
+P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R", bound="Request[Any]")
 
@@ -148,11 +151,15 @@ class Mailbox(Generic[R]):
             request.reply.fail(EngineClosedError("the engine stopped before it answered"))
 
 
-class Actor(Generic[R]):
+class Actor(ABC, Generic[R]):
     """Base class of all actors: a mailbox that is closed from outside and served by `run`."""
 
     def __init__(self) -> None:
         self._mailbox: Mailbox[R] = Mailbox()
+
+    @abstractmethod
+    async def run(self) -> None:
+        """Answer requests until closed."""
 
     def close(self) -> None:
         """Accept no more requests."""
@@ -162,3 +169,21 @@ class Actor(Generic[R]):
     def waiting(self) -> int:
         """How many requests are waiting in the mailbox."""
         return self._mailbox.waiting
+
+
+class CallActor(Actor[Call[Any]]):
+    """An actor without a protocol of its own: each public coroutine posts one call with `_ask`, and returns its result."""
+
+    async def run(self) -> None:
+        """Serve until closed."""
+        await self._mailbox.serve(answer_call)
+
+    async def _ask(self, call: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Post a call to the mailbox and wait for its result.
+
+        Cancelling the caller does not cancel the call.
+
+        Raises:
+            EngineClosedError: the actor has ended, or ended before answering.
+        """
+        return await self._mailbox.ask(Call(make=partial(call, *args, **kwargs)))

@@ -37,7 +37,6 @@ from hmret.engine.opening_inspection import Watchers, inspect, opened_data_dir, 
 from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
 from hmret.engine.schedule import Schedule
-from hmret.engine.statistics import HasMailbox
 from hmret.engine.suspensions import LEASES_BROKEN
 from hmret.engine.sweep.deletion_run import DeletionRun
 from hmret.engine.sweep.quarantine import Quarantine
@@ -60,7 +59,7 @@ class _Actors:
     journal: JournalKeeper
 
     @property
-    def mailboxes(self) -> dict[str, Actor[Any]]:
+    def by_name(self) -> dict[str, Actor[Any]]:
         """The actors by name."""
         watchers = attrs.asdict(self.watchers, recurse=False)
         return {**watchers, "deleter": self.deleter, "journal": self.journal}
@@ -180,14 +179,14 @@ async def open_engine(
             tasks.start_soon(schedule.run)
             if scheduled:
                 schedule.begin()
-            mailboxes: dict[str, HasMailbox] = {"sweeps": schedule, **actors.mailboxes}
             host_fleet = None
             if link is not None:
                 from hmret.engine.fleet.host_fleet import host_fleet_of  # noqa: PLC0415 - without a fleet it is not imported
 
                 host_fleet = host_fleet_of(link)
             try:
-                yield Retention(inspection, sweeps, watchers.states, schedule, mailboxes, host_fleet)
+                by_name: dict[str, Actor[Any]] = {"sweeps": schedule, **actors.by_name}
+                yield Retention(inspection, sweeps, schedule, by_name, host_fleet)
             finally:
                 sweeps.events.end()
                 actors.deleter.stop_early()

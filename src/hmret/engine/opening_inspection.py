@@ -9,12 +9,13 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from typing import Protocol, Self
+from typing import Any, Self
 
 import anyio
 import anyio.abc
 
 from hmret.actors.locks import Locks
+from hmret.actors.mailbox import Actor
 from hmret.actors.reference_collector import ReferenceCollector, ReferenceSource
 from hmret.actors.scanner import Scanner
 from hmret.actors.state_keeper import StateKeeper
@@ -52,18 +53,6 @@ from hmret.model.values import frozen
 _NO_FOLDER = (errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 
-class Runnable(Protocol):
-    """An actor, as seen by the code that starts and stops it."""
-
-    async def run(self) -> None:
-        """Answer requests until closed."""
-        ...
-
-    def close(self) -> None:
-        """Accept no more requests."""
-        ...
-
-
 @frozen(eq=False)
 class Watchers:
     """The actors that know what is there, and what is in use."""
@@ -74,7 +63,7 @@ class Watchers:
     states: StateKeeper
 
     @property
-    def actors(self) -> Sequence[Runnable]:
+    def actors(self) -> Sequence[Actor[Any]]:
         """All of them, in start order."""
         return (self.locks, self.scanner, self.references, self.states)
 
@@ -146,7 +135,7 @@ def opened_data_dir(filesystem: Filesystem, config: RetentionConfig) -> Iterator
 
 @asynccontextmanager
 async def running(
-    actors: Iterable[Runnable], *, closed_first: Iterable[Runnable] = ()
+    actors: Iterable[Actor[Any]], *, closed_first: Iterable[Actor[Any]] = ()
 ) -> AsyncIterator[anyio.abc.TaskGroup]:
     """Run actors for the duration of the block; an error in the block is raised as it is, not in a group.
 

@@ -5,23 +5,22 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from hmret.actors.journal_keeper import JournalKeeper
 from hmret.actors.locks import Locks
+from hmret.actors.mailbox import Actor
 from hmret.actors.own_loop import OwnLoop
-from hmret.actors.state_keeper import StateKeeper
 from hmret.actors.threads import Threads
-from hmret.disk.kernel.clock import Clock
 from hmret.engine.counters import Counters
 from hmret.engine.events import EventHub, Listener
 from hmret.engine.inspection import Inspection, named_image
 from hmret.engine.leases import Leases, leased, new_lease
 from hmret.engine.overview.overview import Overview
 from hmret.engine.schedule import Schedule
-from hmret.engine.statistics import HasMailbox, Statistics, statistics_of
+from hmret.engine.statistics import Statistics, statistics_of
 from hmret.engine.surveyor import Surveyor
 from hmret.engine.sweep.entries import Entry, write_entries
 from hmret.engine.sweep.quarantine import Quarantine
@@ -52,16 +51,14 @@ class Retention:
 
     _inspection: Inspection
     _sweeps: Sweep
-    _states: StateKeeper
     _schedule: Schedule
-    _mailboxes: Mapping[str, HasMailbox]
+    _actors: Mapping[str, Actor[Any]]
     fleet: "HostFleet | None" = None
     """The fleet that this host is part of; None: it is in none."""
     _loop: OwnLoop = attrs.field(factory=OwnLoop, init=False)
     _surveyor: Surveyor = attrs.field(init=False)
     _locks: Locks = attrs.field(init=False)
     _leases: Leases = attrs.field(init=False)
-    _clock: Clock = attrs.field(init=False)
     _threads: Threads = attrs.field(init=False)
     _quarantine: Quarantine = attrs.field(init=False)
     _journal: JournalKeeper = attrs.field(init=False)
@@ -78,10 +75,10 @@ class Retention:
         sweeps = self._sweeps
         self._surveyor = surveyor = self._inspection.surveyor
         self._locks, self._leases = surveyor.locks, surveyor.leases
-        self._clock, self._opened_boot_ns = surveyor.clock, surveyor.clock.read().boot_ns
+        self._opened_boot_ns = surveyor.boot_ns()
         self._threads, self._quarantine = surveyor.threads, sweeps.quarantine
         self._journal, self.event_hub, self.counters = sweeps.journal, sweeps.events, sweeps.counters
-        self._uses = Uses.of(surveyor, self._states, self._journal, self.event_hub)
+        self._uses = Uses(surveyor, self._journal, self.event_hub)
         self.overview = Overview(self._inspection, self._journal, self.event_hub, self.counters)
 
     async def mark_used(self, image: str, digest: str | None = None) -> MarkedUsed:
@@ -130,7 +127,7 @@ class Retention:
         named = named_image(image, digest)
         while True:
             key = await self._inspection.resolve(named, image)
-            lease = new_lease(key, owner, reason, ttl, self._clock.now_ns())
+            lease = new_lease(key, owner, reason, ttl, self._surveyor.now_ns())
             seconds = math.inf if ttl is None else ttl.total_seconds()
             async with self._locks.leasing(lease, seconds):
                 # The lease may expire before this is done; the image stays in use until then regardless.
@@ -293,7 +290,7 @@ class Retention:
             )
         if config.fleet != self.config.fleet:
             raise ConfigError("fleet: cannot change while the engine runs")
-        self.counters.add_settings(self._clock.now_ns())
+        self.counters.add_settings(self._surveyor.now_ns())
         return self._schedule.reconfigure(config)
 
     def begin_sweeps(self) -> None:
@@ -327,7 +324,7 @@ class Retention:
     @property
     def uptime_seconds(self) -> float:
         """How long this engine has been open, including time that the host was suspended."""
-        return (self._clock.read().boot_ns - self._opened_boot_ns) / SECOND
+        return (self._surveyor.boot_ns() - self._opened_boot_ns) / SECOND
 
     async def wait_answer(self) -> None:
         """Return once the engine has answered a request, which shows that it is alive.
@@ -351,7 +348,7 @@ class Retention:
 
     def statistics(self) -> Statistics:
         """Return the engine's key figures; never waits."""
-        return statistics_of(self._schedule, self._sweeps, self._surveyor, self.counters, self._mailboxes)
+        return statistics_of(self._schedule, self._sweeps, self._actors)
 
     async def grant_lease(
         self, image: str, digest: str | None = None, *, owner: str, reason: str, ttl: timedelta

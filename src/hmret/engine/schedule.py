@@ -2,12 +2,11 @@
 
 import logging
 import math
-from functools import partial
 
 import anyio
 import anyio.abc
 
-from hmret.actors.mailbox import Call, Mailbox, answer_call
+from hmret.actors.mailbox import CallActor, answer_call
 from hmret.engine.log import log_event
 from hmret.engine.sweep.entries import Entry, write_entries
 from hmret.engine.sweep.sweep import Sweep
@@ -24,11 +23,11 @@ _LOOK_EVERY_SECONDS = 10.0
 _FATAL = (DataDirMovedError, DataDirLockedError)
 
 
-class Schedule:
-    """The task that runs sweeps."""
+class Schedule(CallActor):
+    """The actor that runs sweeps."""
 
     def __init__(self, config: RetentionConfig, sweeps: Sweep) -> None:
-        self._mailbox: Mailbox[Call[SweepReport]] = Mailbox()
+        super().__init__()
         self._config = config
         self._sweeps = sweeps
         self._looks = sweeps.surveyor.looks
@@ -111,11 +110,6 @@ class Schedule:
         with anyio.CancelScope(shield=True):
             await self._ended.wait()
 
-    @property
-    def waiting(self) -> int:
-        """How many requests are waiting in the mailbox."""
-        return self._mailbox.waiting
-
     async def sweep(
         self, *, releases_brake: bool = False, stops_timers: bool = True, asks_all: bool = True
     ) -> SweepReport:
@@ -129,10 +123,9 @@ class Schedule:
         Raises:
             StopsTimersError: it would stop every timer, and may not.
         """
-        sweep = partial(
+        return await self._ask(
             self._sweep, releases_brake=releases_brake, stops_timers=stops_timers, asks_all=asks_all
         )
-        return await self._mailbox.ask(Call(make=sweep))
 
     @property
     def _interval_seconds(self) -> float:

@@ -1,26 +1,16 @@
 """The engine's key figures."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any
 
-from hmret.engine.counters import Counters
+from hmret.actors.mailbox import Actor
 from hmret.engine.schedule import Schedule
-from hmret.engine.surveyor import Surveyor
 from hmret.engine.sweep.sweep import Sweep
 from hmret.model.images import DiskUsage
 from hmret.model.plan.differences import StoppedTimers
 from hmret.model.policy.brake import Braking
 from hmret.model.report import SweepReport
 from hmret.model.values import frozen
-
-
-class HasMailbox(Protocol):
-    """Anything that takes requests through a mailbox."""
-
-    @property
-    def waiting(self) -> int:
-        """How many requests are waiting in it."""
-        ...
 
 
 @frozen(kw_only=True)
@@ -67,14 +57,9 @@ class Statistics:
     """Leases in force."""
 
 
-def statistics_of(
-    schedule: Schedule,
-    sweeps: Sweep,
-    surveyor: Surveyor,
-    counters: Counters,
-    mailboxes: Mapping[str, HasMailbox],
-) -> Statistics:
+def statistics_of(schedule: Schedule, sweeps: Sweep, actors: Mapping[str, Actor[Any]]) -> Statistics:
     """Return an engine's key figures at this moment."""
+    surveyor, counters = sweeps.surveyor, sweeps.counters
     disk, brake = surveyor.disk, surveyor.brake
     measured = disk.measured
     return Statistics(
@@ -87,7 +72,7 @@ def statistics_of(
         quarantined_images=counters.quarantined_images,
         quarantined_bytes=counters.quarantined_bytes,
         last_report=schedule.last_report,
-        leases_offered=sweeps.leases_offered,
+        leases_offered=sweeps.deletions.leases_offered,
         disk=disk.usage,
         disk_used_ratio=None
         if measured is None or not measured.total_bytes
@@ -98,5 +83,5 @@ def statistics_of(
         braking=brake.braking,
         brake_seconds=brake.remaining_seconds(surveyor.clock.read()),
         leases=surveyor.locks.lease_count,
-        waiting={name: mailbox.waiting for name, mailbox in mailboxes.items()},
+        waiting={name: actor.waiting for name, actor in actors.items()},
     )

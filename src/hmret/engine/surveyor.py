@@ -136,10 +136,6 @@ class Surveyor:
 
     # The time.
 
-    def clock_fault(self) -> str | None:
-        """Return what is wrong with the clock now; None: nothing."""
-        return watch_clock(self.clock_record, self.clock.read())[1]
-
     def now_ns(self) -> int:
         """Return the wall clock, in nanoseconds since the epoch."""
         return self.clock.now_ns()

@@ -1,20 +1,11 @@
 """Marking images used: checks that an image is present, whole and ready, and restarts its window."""
 
-from collections.abc import Callable
-from typing import Self
-
 import anyio
 
 from hmret.actors.journal_keeper import JournalKeeper
-from hmret.actors.locks import Locks
-from hmret.actors.scanner import Scanner
-from hmret.actors.state_keeper import StateKeeper
-from hmret.actors.threads import Threads
-from hmret.disk.kernel.clock import Clock
 from hmret.engine.events import EventHub
 from hmret.engine.surveyor import Surveyor
 from hmret.engine.sweep.entries import Entry, write_entries
-from hmret.engine.sweep.recent_uses import RecentUses
 from hmret.model.errors import ImageNotFoundError
 from hmret.model.images import Key
 from hmret.model.references import ImageReference
@@ -30,35 +21,14 @@ class TagMovedError(Exception):
 class Uses:
     """Confirms images under their locks."""
 
-    locks: Locks
-    scanner: Scanner
-    states: StateKeeper
-    threads: Threads
-    clock: Clock
-    uses: RecentUses
+    surveyor: Surveyor
     journal: JournalKeeper
     events: EventHub
-    tell_use: Callable[[str], None]
-    """Tells the fleet, where there is one, that an image was used; never waits."""
-
-    @classmethod
-    def of(cls, surveyor: Surveyor, states: StateKeeper, journal: JournalKeeper, events: EventHub) -> Self:
-        """Make those of an engine."""
-        return cls(
-            surveyor.locks,
-            surveyor.scanner,
-            states,
-            surveyor.threads,
-            surveyor.clock,
-            surveyor.uses,
-            journal,
-            events,
-            surveyor.tell_use,
-        )
 
     def guess(self, named: ImageReference) -> str | None:
         """Return what a tag pointed to when it was last seen; None: the reference has no tag, or it is not known."""
-        return None if named.tag is None else self.scanner.guess(named.repository, named.tag)
+        scanner = self.surveyor.scanner
+        return None if named.tag is None else scanner.guess(named.repository, named.tag)
 
     async def confirm(self, named: ImageReference, key: Key, text: str) -> None:
         """Confirm the image of a lease that is being granted.
@@ -77,22 +47,24 @@ class Uses:
             ImageNotFoundError: the image is not here, not ready or broken.
             OSError: its timer could not be cleared.
         """
-        with self.threads.urgent():
+        threads = self.surveyor.threads
+        with threads.urgent():
             return await self._use(named, key, text)
 
     async def _use(self, named: ImageReference, key: Key, text: str) -> MarkedUsed | None:
         digest = key[1]
-        async with self.locks.using(digest):
+        surveyor = self.surveyor
+        async with surveyor.locks.using(digest):
             # The lock must be held until the thread has ended, even if the caller is cancelled.
             with anyio.CancelScope(shield=True):
-                owners = self.scanner.owners(digest)
-                found = await self.states.confirm(key, named.tag, owners)
+                owners = surveyor.scanner.owners(digest)
+                found = await surveyor.states.confirm(key, named.tag, owners)
                 cleared = found.cleared
                 if found.needs_owners:
                     # Nothing has been scanned yet, so the owners of this content, whose timers count, are
                     # unknown.
-                    scan = await self.scanner.scan()
-                    found = await self.states.confirm(key, None, scan.contents.get(digest, ()))
+                    scan = await surveyor.scanner.scan()
+                    found = await surveyor.states.confirm(key, None, scan.contents.get(digest, ()))
         if not found.is_named:
             return None
         if found.fault is not None:
@@ -109,8 +81,8 @@ class Uses:
         if image.status != "ready":
             raise ImageNotFoundError(f"{text}: not ready: {image.status}")
         used = MarkedUsed(*key, cleared=cleared or found.cleared)
-        self.uses.add(key)
-        self.tell_use(digest)
+        surveyor.uses.add(key)
+        surveyor.tell_use(digest)
         await self._note_use(used)
         return used
 
@@ -118,6 +90,6 @@ class Uses:
         """Write a cleared timer into the journal."""
         if used.cleared:
             entry = Entry("clear", (used.repository, used.digest), {"reason": "used"})
-            lines = write_entries(self.clock.now_ns(), entry)
+            lines = write_entries(self.surveyor.now_ns(), entry)
             self.events.publish(lines)
             await self.journal.note(lines)

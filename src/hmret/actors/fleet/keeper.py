@@ -1,10 +1,10 @@
 """The fleet keeper: the actor through which an engine is a member of a fleet."""
 
 import random
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import TypeVar
 
 import anyio
 
@@ -18,7 +18,7 @@ from hmret.actors.fleet.session import Sessions
 from hmret.actors.fleet.tokens import Tokens
 from hmret.actors.fleet.turns import Housekeeping, Summaries
 from hmret.actors.fleet.uses import Uses
-from hmret.actors.mailbox import Actor, Call, answer_call
+from hmret.actors.mailbox import CallActor, answer_call
 from hmret.actors.threads import Threads
 from hmret.disk.filesystem import Filesystem
 from hmret.fleet.reading import UNREADABLE
@@ -26,8 +26,10 @@ from hmret.fleet.store import Store, StoreError
 from hmret.model.fleet import FleetState, FleetSummary, FleetView, ReleaseOutcome, WholeCopy
 from hmret.model.times import nanoseconds_of
 
+T = TypeVar("T")
 
-class FleetKeeper(Actor[Call[Any]]):
+
+class FleetKeeper(CallActor):
     """Joins a fleet, registers and releases copies, and tells uses; satisfies `hmret.model.fleet.FleetLink`.
 
     These bypass the mailbox, as they neither wait nor ask the store:
@@ -69,7 +71,6 @@ class FleetKeeper(Actor[Call[Any]]):
         self._on_failure = on_failure
         self.contact = Contact(store, now_ns, records.see)
         self._membership = Membership(terms, self.contact, records, now_ns, on_state)
-        self._records = records
         self._holdings = Holdings(self._membership, threads)
         self._tokens = Tokens(self._membership, rng=rng)
         self._facts = Facts(self._membership)
@@ -126,12 +127,6 @@ class FleetKeeper(Actor[Call[Any]]):
         return self._membership.holder
 
     @property
-    def generation(self) -> str | None:
-        """The fleet's generation; None: this host has no session."""
-        session = self._membership.session
-        return None if session is None else session.keys.generation
-
-    @property
     def copies(self) -> int:
         """How many copies are here."""
         return len(self._holdings.here)
@@ -150,11 +145,11 @@ class FleetKeeper(Actor[Call[Any]]):
 
     async def ask(self, digests: Collection[str], *, asks_all: bool = False) -> None:
         """Read about the copies of some images, as `FleetLink.ask` says."""
-        await self._call(partial(self._asking.ask, tuple(digests), asks_all=asks_all))
+        await self._ask(self._guarded, partial(self._asking.ask, tuple(digests), asks_all=asks_all))
 
     async def take_token(self, count: int) -> bool:  # noqa: ARG002 - a token that is used up is followed by another
         """Make sure that this host may release copies; False: no token is free."""
-        return await self._call(self._take_token) or False
+        return await self._ask(self._guarded, self._take_token) or False
 
     async def release(
         self, digests: Sequence[str], *, for_space: Collection[str] = ()
@@ -165,12 +160,13 @@ class FleetKeeper(Actor[Call[Any]]):
             EngineClosedError: the actor has ended; what had been asked for may have been released.
         """
         digests = tuple(digests)
-        outcomes = await self._call(partial(self._releasing.release, digests, frozenset(for_space)))
+        release = partial(self._releasing.release, digests, frozenset(for_space))
+        outcomes = await self._ask(self._guarded, release)
         return outcomes or dict.fromkeys(digests, outcome_unless_joined(self._membership))
 
     async def give_back(self, digests: Collection[str]) -> None:
         """Register copies again that were released and stay after all."""
-        await self._call(partial(self._give_back, tuple(digests)))
+        await self._ask(self._guarded, partial(self._give_back, tuple(digests)))
 
     async def saw(self, copies: Collection[WholeCopy]) -> None:
         """Take what a survey found: all copies here."""
@@ -189,10 +185,7 @@ class FleetKeeper(Actor[Call[Any]]):
         """Set what the other hosts are told of this one."""
         self._summaries.take(summary)
 
-    async def _call(self, make: Callable[[], Any]) -> Any:
-        return await self._mailbox.ask(Call(make=partial(self._guarded, make)))
-
-    async def _guarded(self, make: Callable[[], Any]) -> Any:
+    async def _guarded(self, make: Callable[[], Awaitable[T]]) -> T | None:
         """Answer a call; an error that nobody expected keeps images, and ends the session at most."""
         try:
             return await make()

@@ -93,11 +93,6 @@ class Sweep:
         self.quarantine.period_ns = timedelta_nanoseconds(config.quarantine)
         self.journal.enabled = config.journal
 
-    @property
-    def leases_offered(self) -> bool | None:
-        """Whether the kernel's file leases work here; None: not tried yet."""
-        return self.deletions.leases_offered
-
     def confirming(self) -> Confirming:
         """Return what carries out an operator's `confirm`."""
         return Confirming(self.surveyor, self.journal, self.events, self.deletions.check_folder)
