@@ -5,8 +5,8 @@ from contextlib import suppress
 
 import attrs
 
-from hmret.actors.known_tree import KnownTree, TreeActor
 from hmret.actors.threads import Threads
+from hmret.actors.tree_actor import TreeActor
 from hmret.disk.deletion.obstacles import find_obstacles
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.hypeman.builds import NO_BUILDS, BuildsFound, look_at_builds
@@ -22,7 +22,7 @@ from hmret.disk.scans.access_times import DiskOfRow, last_reads
 from hmret.disk.scans.checkpoints import CacheRecord
 from hmret.disk.scans.hard_links import HardLinks
 from hmret.disk.scans.image_folders import ImageFolders
-from hmret.disk.scans.packing import pack_images, read_images, unpack_images, weigh
+from hmret.disk.scans.packing import pack_images, read_images, unpack_images
 from hmret.model.grouping import Timers
 from hmret.model.images import ContentOwners, Image, Key, Obstacle, Reference, Repository
 from hmret.model.plan.selection import Choice
@@ -108,19 +108,8 @@ class Scanner(TreeActor[FolderScan, ScanResult]):
     """
 
     def __init__(self, filesystem: Filesystem, data_fd: int, threads: Threads) -> None:
-        super().__init__(filesystem, data_fd, threads)
-        self._tree = KnownTree(
-            filesystem,
-            data_fd,
-            threads,
-            IMAGES,
-            _RECORD,
-            self._look,
-            weigh,
-            self._put_together,
-            tell=self._count,
-        )
-        self._folders = ImageFolders(filesystem, self._tree.cache, threads.pause)
+        super().__init__(filesystem, data_fd, threads, IMAGES, _RECORD)
+        self._folders = ImageFolders(filesystem, self._cache, threads.pause)
         self._rows = Rows()
         self._links = HardLinks(self._look_at_disk)
         self._builds = NO_BUILDS
@@ -136,7 +125,7 @@ class Scanner(TreeActor[FolderScan, ScanResult]):
         names = {name for name, _ in keys}
         parts = {part_of(digest) for _, digest in keys}
         tags = (f"{REPOSITORIES}/{name}" for name in names)
-        await self._ask(self._tree.invalidate, {*names, *tags, *parts})
+        await self._ask(self._invalidate, {*names, *tags, *parts})
 
     async def inspect_image(self, key: Key, *, is_content: bool) -> Image | None:
         """Read one image again, from content or from its repository's own folder."""
@@ -148,14 +137,12 @@ class Scanner(TreeActor[FolderScan, ScanResult]):
 
     def guess(self, repository: str, tag: str) -> str | None:
         """Return which digest a tag pointed to at the last scan; None if unknown."""
-        last = self._tree.last
-        known = None if last is None else last.repositories.get(repository)
+        known = None if self._last is None else self._last.repositories.get(repository)
         return None if known is None else known.tags.get(tag)
 
     def owners(self, digest: str) -> tuple[str, ...] | None:
         """Return which repositories owned content at the last scan; None if there has been no scan."""
-        last = self._tree.last
-        return None if last is None else last.contents.get(digest, ())
+        return None if self._last is None else self._last.contents.get(digest, ())
 
     async def find_obstacles(self, choices: Iterable[Choice]) -> dict[Key, Obstacle]:
         """Find which of some due images cannot be deleted, and why, keyed by the first row of each."""
@@ -186,7 +173,7 @@ class Scanner(TreeActor[FolderScan, ScanResult]):
         )
 
     async def _scan(self) -> ScanResult:
-        found = await self._tree.look_through(self._count_anew)
+        found = await self._look_through(self._count_anew)
         result = await self._threads.run_alone(self._look_beside, found)
         self.images_seen = result.images
         return result
@@ -199,8 +186,8 @@ class Scanner(TreeActor[FolderScan, ScanResult]):
     def _count_anew(self) -> None:
         self.images_seen = 0
 
-    def _count(self, images: int) -> None:
-        self.images_seen += images
+    def _count(self, weight: int) -> None:
+        self.images_seen += weight
 
     def _look_beside(self, found: ScanResult) -> ScanResult:
         """Read what can change without changing image folders: build records, and unfinished work of hypeman's."""

@@ -5,8 +5,8 @@ from types import MappingProxyType
 
 import msgspec
 
-from hmret.actors.known_tree import KnownTree, TreeActor
 from hmret.actors.threads import Threads
+from hmret.actors.tree_actor import TreeActor
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders_ahead import FolderAhead
 from hmret.disk.hypeman.lookup import find_image, has_tag_to
@@ -80,22 +80,10 @@ class StateKeeper(TreeActor[StateFolder, StatesLoaded]):
     """
 
     def __init__(self, filesystem: Filesystem, data_fd: int, threads: Threads) -> None:
-        super().__init__(filesystem, data_fd, threads)
+        super().__init__(filesystem, data_fd, threads, RETENTION, _RECORD)
         self._repositories: Mapping[str, Repository] = {}
         self._started: list[tuple[Key, ...]] = []
         """Images whose timers were started here since the last full scan of states, one tuple per batch."""
-        self._tree = KnownTree(
-            filesystem,
-            data_fd,
-            threads,
-            RETENTION,
-            _RECORD,
-            self._look,
-            weigh,
-            _put_together,
-            share=self._share,
-        )
-        self._cache = self._tree.cache
         self._early_timers: TimerIndex | None = None
         """Where timers are, by names alone; made for a use that comes before the first scan has ended."""
 
@@ -105,7 +93,7 @@ class StateKeeper(TreeActor[StateFolder, StatesLoaded]):
 
     async def invalidate(self, repositories: AbstractSet[str]) -> None:
         """Make the next load read some repositories again, since what is cached of them is wrong."""
-        await self._ask(self._tree.invalidate, frozenset(repositories))
+        await self._ask(self._invalidate, frozenset(repositories))
 
     async def confirm(self, key: Key, tag: str | None, owners: tuple[str, ...] | None = ()) -> Confirmed:
         """Check an image and, if it is ready and whole and the tag still points to it, clear its timer durably.
@@ -165,7 +153,7 @@ class StateKeeper(TreeActor[StateFolder, StatesLoaded]):
 
         # By identity: a concurrent load may have taken some of them.
         started = {id(keys): keys for keys in self._started}
-        loaded = await self._tree.look_through(begin)
+        loaded = await self._look_through(begin)
         self._started = [keys for keys in self._started if id(keys) not in started]
         return loaded
 
@@ -183,6 +171,20 @@ class StateKeeper(TreeActor[StateFolder, StatesLoaded]):
         found = scan_states(self._filesystem, retention_fd, path, self._threads.pause, before, ahead=ahead)
         folder = self._share(found)
         return folder, 1 + weigh(folder)
+
+    def _put_together(self, folders: Mapping[str, StateFolder]) -> StatesLoaded:
+        """Combine all folders into one value, reused until something in them changes."""
+        corrupt: list[tuple[str, str]] = []
+        strays: list[str] = []
+        for folder in folders.values():
+            corrupt.extend(folder.corrupt)
+            strays.extend(folder.strays)
+        timers = {path: folder.timers for path, folder in folders.items() if folder.timers}
+        return StatesLoaded(Timers(timers), tuple(sorted(corrupt)), tuple(sorted(strays)))
+
+    def _read_record(self) -> None:
+        super()._read_record()
+        self._cache.restore([(self._share(folder), until_ns) for folder, until_ns in self._cache.export()])
 
     def _share(self, folder: StateFolder) -> StateFolder:
         """Key the states by the same string objects that name their images."""
@@ -264,8 +266,7 @@ class StateKeeper(TreeActor[StateFolder, StatesLoaded]):
                 return None
             known = early.repositories_of(digest)
         else:
-            last = self._tree.last
-            timers_in = {} if last is None else last.states.by_repository
+            timers_in = {} if self._last is None else self._last.states.by_repository
             known = (repository for repository, timers in timers_in.items() if digest in timers)
         # guard(fresh-timers-cleared-too): A timer started since the last scan counts too; left running, it
         # would delete content that has just been used.
@@ -322,13 +323,3 @@ class StateKeeper(TreeActor[StateFolder, StatesLoaded]):
 def _fault(key: Key, error: OSError) -> StateFault:
     repository, digest = key
     return StateFault(key, f"{RETENTION}/{repository}/{hex_of(digest)}.json", error.strerror or str(error))
-
-
-def _put_together(folders: Mapping[str, StateFolder]) -> StatesLoaded:
-    corrupt: list[tuple[str, str]] = []
-    strays: list[str] = []
-    for folder in folders.values():
-        corrupt.extend(folder.corrupt)
-        strays.extend(folder.strays)
-    timers = {path: folder.timers for path, folder in folders.items() if folder.timers}
-    return StatesLoaded(Timers(timers), tuple(sorted(corrupt)), tuple(sorted(strays)))
