@@ -211,6 +211,7 @@ async def inspect(
     disk = DiskWatch(
         partial(threads.run, look_at_usage, filesystem, data_fd),
         lambda record: threads.run(save_disk_record, filesystem, data_fd, record),
+        quarantined_bytes,
         config.disk,
         await threads.run(load_disk_record, filesystem, data_fd),
     )
@@ -234,7 +235,6 @@ async def inspect(
         disk,
         brake,
         backoff,
-        quarantined_bytes,
     )
     return Inspection(surveyor, Planner(Policy.of(config), watchers.scanner, threads), watchers.scanner)
 

@@ -153,16 +153,15 @@ class Schedule(CallActor):
 
     async def _wait_need(self) -> None:
         """Wait until the settings have changed or the disk, which is checked if near it, has become too full."""
-        disk, counters = self._disk, self._counters
         while not self._changed.is_set():
-            pause = _LOOK_EVERY_SECONDS if disk.is_near else math.inf
+            pause = _LOOK_EVERY_SECONDS if self._disk.is_near else math.inf
             if not self._config.active:
                 # No sweep measures the disk, but metrics show its usage nevertheless.
                 pause = self._interval_seconds
             with anyio.move_on_after(pause):
                 await self._changed.wait()
                 return
-            if await disk.is_newly_pressed(self._clock.read(), counters.quarantined_bytes):
+            if await self._disk.is_newly_pressed(self._clock.read()):
                 return
 
     async def _sweep(self, *, releases_brake: bool, stops_timers: bool, asks_all: bool) -> SweepReport:

@@ -1,7 +1,7 @@
 """Taking the inventory: everything that a plan is based on, as reported by the actors."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -106,8 +106,6 @@ class Surveyor:
     disk: DiskWatch
     brake: BrakeWatch
     backoff: Backoff
-    quarantined_bytes: Callable[[], int]
-    """Returns the size of what is in quarantine."""
     fleet: FleetLink | None = None
     """The fleet that this host is part of; None: it is in none."""
     file_leases_break: bool = attrs.field(default=False, init=False)
@@ -182,7 +180,7 @@ class Surveyor:
 
     async def peek_usage(self, moment: Moment, *, anyway: bool) -> DiskUsage | None:
         """Measure how full the disk is; `anyway`: even if no limit requires it."""
-        return await self.disk.peek_usage(moment.reading, self.quarantined_bytes(), anyway=anyway)
+        return await self.disk.peek_usage(moment.reading, anyway=anyway)
 
     def tell_use(self, digest: str) -> None:
         """Tell the fleet that an image was used just now, where a setting asks for that; never waits."""

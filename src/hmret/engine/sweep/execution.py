@@ -25,7 +25,6 @@ from hmret.model.plan.decide import deletion_of
 from hmret.model.plan.plan import Plan
 from hmret.model.plan.pressure import seen_by
 from hmret.model.plan.selection import BytesFreed, Choice, Substitute, apparent_bytes
-from hmret.model.policy.compiled import Policy
 from hmret.model.times import datetime_of
 from hmret.model.values import define
 from hmret.model.verdicts import Reason
@@ -52,7 +51,6 @@ class PlanExecution:
     ledger: SweepLedger
     is_over: bool = attrs.field(default=False, init=False)
     """Whether nothing more may be deleted in this sweep."""
-    _policy: Policy = attrs.field(init=False)
     _allowed: frozenset[Key] | None = attrs.field(default=None, init=False)
     """The images that the settings now in force delete; None: those are the settings of the plan."""
     _is_outside_hours: bool = attrs.field(init=False)
@@ -62,17 +60,10 @@ class PlanExecution:
     _tried: dict[Key, Deletion] = attrs.field(factory=dict, init=False)
     """The images whose deletion was tried, by their first row."""
 
-    @_policy.default
-    def _policy_of_plan(self) -> Policy:
-        return self.planner.policy
-
-    @_is_outside_hours.default
-    def _as_planned(self) -> bool:
-        return self.plan.is_closed
-
-    @_wanted_bytes.default
-    def _as_pressed(self) -> int:
-        return 0 if self.plan.pressure is None else self.plan.pressure.quarantined_bytes
+    def __attrs_post_init__(self) -> None:
+        plan = self.plan
+        self._is_outside_hours = plan.is_closed
+        self._wanted_bytes = _quarantined_bytes(plan)
 
     async def run(self) -> None:
         """Free what the disk needs from the quarantine, delete what is due, and erase what was held for long enough."""
@@ -119,7 +110,7 @@ class PlanExecution:
         A plan made outside of them has only images that may go at any hour, for want of space; any other ends with
         them.
         """
-        window = self._policy.window
+        window = self.planner.policy.window
         return self._is_outside_hours or window.is_open(datetime_of(self.surveyor.now_ns()))
 
     async def _take_note(self) -> bool:
@@ -130,7 +121,6 @@ class PlanExecution:
             before = self.planner.policy
             self.planner.reconfigure(config)
             self.surveyor.reconfigure(config)
-            self._policy = self.planner.policy
             # guard(switch-off-ends-sweep): An operator who switches deletion off stops the running sweep: no further
             # image is started.
             if not config.active:
@@ -139,7 +129,7 @@ class PlanExecution:
             await self.surveyor.invalidate(self.ledger.doubtful)
             survey = await self.survey_again()
             # The limits of one sweep apply to everything that it deletes; the fleet is asked about each image.
-            policy = attrs.evolve(self._policy, max_deletes=0, max_bytes=0)
+            policy = attrs.evolve(self.planner.policy, max_deletes=0, max_bytes=0)
             inventory = attrs.evolve(seen_by(policy, before, survey.inventory), fleet=None)
             made = await self.planner.decide(inventory, datetime_of(self.ledger.now_ns), policy=policy)
             if made.suspended:
@@ -150,10 +140,7 @@ class PlanExecution:
                 break
             self._allowed = frozenset((row.repository, row.digest) for row in made.deletions)
             self._is_outside_hours = made.is_closed
-            pressure = made.pressure
-            self._wanted_bytes = min(
-                self._wanted_bytes, 0 if pressure is None else pressure.quarantined_bytes
-            )
+            self._wanted_bytes = min(self._wanted_bytes, _quarantined_bytes(made))
         return has_changed
 
     def _end(self, why: str) -> None:
@@ -239,18 +226,19 @@ class PlanExecution:
 
     def _fitting(self, images: Sequence[Choice | Deletion]) -> int:
         """Return how many, from the first on, fit into the limits of the sweep after what has gone; one always fits."""
+        policy = self.planner.policy
         gone = len(self.deletions.gone)
         count = len(images)
-        if self._policy.max_deletes:
+        if policy.max_deletes:
             # guard(replacements-within-limit): Images deleted in place of failed ones count towards the limit of the
             # sweep, so no more are deleted than was allowed.
-            count = min(count, max(self._policy.max_deletes - gone, 0))
-        if not self._policy.max_bytes:
+            count = min(count, max(policy.max_deletes - gone, 0))
+        if not policy.max_bytes:
             return count
         freed = BytesFreed.by(self._freed())
         for place, image in enumerate(images[:count]):
             freed.add(image)
-            if (gone or place) and freed.total_bytes > self._policy.max_bytes:
+            if (gone or place) and freed.total_bytes > policy.max_bytes:
                 return place
         return count
 
@@ -293,3 +281,8 @@ class PlanExecution:
         # guard(both-settings-let-go): After a reload only images that both the old and the new settings delete are
         # deleted; a new pin counts at once.
         return self._allowed is None or all(key in self._allowed for key in deletion.keys)
+
+
+def _quarantined_bytes(plan: Plan) -> int:
+    """Return how many bytes a plan frees from the quarantine because of disk pressure."""
+    return 0 if plan.pressure is None else plan.pressure.quarantined_bytes

@@ -129,7 +129,7 @@ class Sweep:
         moment = await surveyor.begin_sweep(reading)
         await self._finish_leftovers(moment.now_ns)
         self.deletions.begin_sweep()
-        disk = await surveyor.disk.look_before_sweep(reading, self.counters.quarantined_bytes)
+        disk = await surveyor.disk.look_before_sweep(reading)
         survey = await surveyor.survey(moment, leases=leases, uses=(*uses, *surveyor.uses), disk=disk)
 
         async def survey_again() -> Survey:
@@ -161,7 +161,7 @@ class Sweep:
                 if execution.has_stopped_short:
                     # The result says nothing about the limits then.
                     pressure = None
-            await surveyor.disk.note(pressure, ledger.freed_bytes, reading, self.counters.quarantined_bytes)
+            await surveyor.disk.note(pressure, ledger.freed_bytes, reading)
             # A sweep that was stopped during its deletions must not count as carried out.
             await anyio.lowlevel.checkpoint_if_cancelled()
             self._conditions.report(surveyor, survey, plan, ledger)

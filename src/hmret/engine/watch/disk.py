@@ -46,6 +46,8 @@ class DiskWatch:
 
     measure: Callable[[], Awaitable[DiskUsage | None]]
     save: Callable[[DiskRecord], Awaitable[None]]
+    quarantined_bytes: Callable[[], int]
+    """Returns the size of what is in quarantine."""
     limits: DiskLimits
     record: DiskRecord = attrs.field(factory=DiskRecord)
     usage: DiskUsage | None = attrs.field(default=None, init=False)
@@ -76,7 +78,7 @@ class DiskWatch:
             self.record = DiskRecord()
             self._promise = None
 
-    async def look(self, reading: ClockReading, quarantined_bytes: int = 0) -> DiskUsage | None:
+    async def look(self, reading: ClockReading) -> DiskUsage | None:
         """Measure the disk; None: there is no limit, or it cannot be measured."""
         try:
             usage = await self.measure()
@@ -90,13 +92,13 @@ class DiskWatch:
             return None
         if usage is not None:
             self._note_level(usage)
-            usage = self._in_context(usage, reading, quarantined_bytes)
+            usage = self._in_context(usage, reading)
         self.usage = usage
         return usage
 
-    async def look_before_sweep(self, reading: ClockReading, quarantined_bytes: int) -> DiskUsage | None:
+    async def look_before_sweep(self, reading: ClockReading) -> DiskUsage | None:
         """Measure the disk, and check whether the last sweep's deletions freed space."""
-        usage = await self.look(reading, quarantined_bytes)
+        usage = await self.look(reading)
         promise, self._promise = self._promise, None
         if usage is None or promise is None:
             return usage
@@ -109,12 +111,10 @@ class DiskWatch:
         if ineffective_sweeps >= _MOST_INEFFECTIVE and self.is_pressed:
             missing = usage.used_bytes - int(self.limits.low * usage.total_bytes)
             self._back_off(reading, missing)
-        self.usage = self._in_context(usage, reading, quarantined_bytes)
+        self.usage = self._in_context(usage, reading)
         return self.usage
 
-    async def peek_usage(
-        self, reading: ClockReading, quarantined_bytes: int = 0, *, anyway: bool = False
-    ) -> DiskUsage | None:
+    async def peek_usage(self, reading: ClockReading, *, anyway: bool = False) -> DiskUsage | None:
         """Measure the disk without noting the result, if there is a limit or `anyway` is set."""
         if not (anyway or self.limits.is_set):
             return None
@@ -122,7 +122,7 @@ class DiskWatch:
             usage = await self.measure()
         except OSError:
             return None
-        return None if usage is None else self._in_context(usage, reading, quarantined_bytes)
+        return None if usage is None else self._in_context(usage, reading)
 
     @property
     def is_near(self) -> bool:
@@ -142,15 +142,13 @@ class DiskWatch:
             "something else is filling the disk"
         )
 
-    async def is_newly_pressed(self, reading: ClockReading, quarantined_bytes: int) -> bool:
+    async def is_newly_pressed(self, reading: ClockReading) -> bool:
         """Measure the disk between sweeps; returns whether it exceeds the high mark and did not before."""
         was_pressed = self.is_pressed
-        await self.look(reading, quarantined_bytes)
+        await self.look(reading)
         return self.is_pressed and not was_pressed
 
-    async def note(
-        self, pressure: Pressure | None, freed_bytes: int, reading: ClockReading, quarantined_bytes: int
-    ) -> None:
+    async def note(self, pressure: Pressure | None, freed_bytes: int, reading: ClockReading) -> None:
         """Note what a sweep achieved, and measure the disk again."""
         if pressure is not None and pressure.is_watermark and self.usage is not None:
             if freed_bytes:
@@ -160,7 +158,7 @@ class DiskWatch:
                 self._back_off(reading, missing)
             elif not self.record.ineffective_sweeps:
                 self._give_up()
-            await self.look(reading, quarantined_bytes)
+            await self.look(reading)
         if self.record != self._saved:
             self._saved = self.record
             await try_to_save(self.save, self.record, "disk_record_not_written")
@@ -175,7 +173,7 @@ class DiskWatch:
             shortfall_bytes=max(missing_bytes, 1),
         )
 
-    def _in_context(self, usage: DiskUsage, reading: ClockReading, quarantined_bytes: int) -> DiskUsage:
+    def _in_context(self, usage: DiskUsage, reading: ClockReading) -> DiskUsage:
         record = self.record
         # The age of an attempt from another boot is unknown, so it is tried again.
         # guard(pause-while-others-fill-disk): While other data fills the disk, attempts back off, so that the
@@ -185,7 +183,7 @@ class DiskWatch:
         # drain the cache, so they pause.
         return attrs.evolve(
             usage,
-            quarantined_bytes=quarantined_bytes,
+            quarantined_bytes=self.quarantined_bytes(),
             is_pressed=record.is_pressed,
             is_backing_off=waits,
             is_futile=waits and record.ineffective_sweeps >= _MOST_INEFFECTIVE,
