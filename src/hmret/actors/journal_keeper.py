@@ -5,6 +5,7 @@ from functools import partial
 
 import anyio
 
+from hmret.actors.batches import batches
 from hmret.actors.disk_actor import DiskActor
 from hmret.actors.mailbox import Call, answer_call
 from hmret.actors.threads import Threads
@@ -76,9 +77,9 @@ class JournalKeeper(DiskActor):
             return await self._threads.read(read)
 
     async def _append(self, entries: Sequence[Line]) -> None:
-        for start in range(0, len(entries), _BATCH):
+        for batch in batches(entries, _BATCH):
             try:
-                await self._on_disk(append_to_journal, entries[start : start + _BATCH])
+                await self._on_disk(append_to_journal, batch)
             except OSError as error:
                 self._on_failure(error, not self._has_failed)
                 self._has_failed = True

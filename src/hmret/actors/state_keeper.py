@@ -1,10 +1,11 @@
 """The state keeper: reads and writes the retention states and the record of the clocks."""
 
-from collections.abc import Iterable, Mapping, Set as AbstractSet
+from collections.abc import Iterable, Mapping, Sequence, Set as AbstractSet
 from types import MappingProxyType
 
 import msgspec
 
+from hmret.actors.batches import batches
 from hmret.actors.threads import Threads
 from hmret.actors.tree_actor import TreeActor
 from hmret.disk.filesystem import Filesystem
@@ -302,14 +303,13 @@ class StateKeeper(TreeActor[StateFolder, StatesLoaded]):
     async def _clear(self, keys: tuple[Key, ...]) -> tuple[int, tuple[StateFault, ...]]:
         cleared = 0
         faults: list[StateFault] = []
-        for start in range(0, len(keys), _BATCH):
-            batch = keys[start : start + _BATCH]
+        for batch in batches(keys, _BATCH):
             removed, failed = await self._threads.run(self._clear_batch, batch)
             cleared += removed
             faults.extend(failed)
         return cleared, tuple(faults)
 
-    def _clear_batch(self, keys: tuple[Key, ...]) -> tuple[int, list[StateFault]]:
+    def _clear_batch(self, keys: Sequence[Key]) -> tuple[int, list[StateFault]]:
         cleared = 0
         faults: list[StateFault] = []
         for key in keys:

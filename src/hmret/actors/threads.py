@@ -157,48 +157,33 @@ class WorkerThreads:
     """Runs functions in worker threads."""
 
     def __init__(self, limit: int = _THREADS, *, lanes: int = _LANES) -> None:
-        self._limit = limit
         self.pause = Throttle()
         self.urgent = self.pause.urgent
         self.bulk = _full_rounds.put_off
-        self._limiter: anyio.CapacityLimiter | None = None
-        self._alone: anyio.CapacityLimiter | None = None
-        self._readers: anyio.CapacityLimiter | None = None
         self.lanes = lanes
         self.lanes_of_a_cold_disk = _COLD_LANES
+        self._limiter = anyio.CapacityLimiter(limit)
+        self._readers = anyio.CapacityLimiter(self.lanes_of_a_cold_disk)
+        self._alone = anyio.CapacityLimiter(1)
 
     async def run(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        if self._limiter is None:
-            self._limiter = anyio.CapacityLimiter(self._limit)
-        with _telling_of_limits():
-            return await anyio.to_thread.run_sync(function, *arguments, limiter=self._limiter)
+        return await _run_in_thread(self._limiter, function, *arguments)
 
     async def read(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        if self._readers is None:
-            self._readers = anyio.CapacityLimiter(self.lanes_of_a_cold_disk)
-        with _telling_of_limits():
-            return await anyio.to_thread.run_sync(
-                _run_in_background, function, *arguments, limiter=self._readers
-            )
+        return await _run_in_thread(self._readers, _run_in_background, function, *arguments)
 
     async def run_alone(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        if self._alone is None:
-            self._alone = anyio.CapacityLimiter(1)
-        with _telling_of_limits():
-            return await anyio.to_thread.run_sync(
-                _run_in_background, function, *arguments, limiter=self._alone
-            )
+        return await _run_in_thread(self._alone, _run_in_background, function, *arguments)
 
 
-@contextmanager
-def _telling_of_limits() -> Iterator[None]:
-    """Report that no thread could be started as the error of the operating system that it is.
+async def _run_in_thread(limiter: anyio.CapacityLimiter, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+    """Run a function in a thread, and report that none could be started as the operating system's error that it is.
 
     Raises:
         OSError: no thread could be started.
     """
     try:
-        yield
+        return await anyio.to_thread.run_sync(function, *arguments, limiter=limiter)
     except RuntimeError as error:
         if not is_thread_refusal(error):
             raise

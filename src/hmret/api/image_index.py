@@ -18,13 +18,13 @@ import attrs
 import msgspec
 from starlette.requests import Request
 
+from hmret.actors.batches import batches
 from hmret.actors.threads import Threads
 from hmret.api.http.requests import read_choice
 from hmret.api.problems import Problem
 from hmret.api.repository_table import STAYS, RepositoryTable
 from hmret.api.user_table import UserTable
 from hmret.engine.retention import Retention
-from hmret.engine.sweep.batches import batches
 from hmret.model.images import Key
 from hmret.model.plan.plan import Plan
 from hmret.model.report import SweepReport

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 import anyio
 
+from hmret.actors.batches import batches
 from hmret.actors.fleet.membership import Membership, SessionOverError
 from hmret.actors.fleet.tokens import Tokens
 from hmret.fleet.reading import MOST_DIGESTS, CopyRead, FleetRead
@@ -109,8 +110,7 @@ class Asking:
             if not wanted:
                 await self._membership.look(session)
                 return
-            for start in range(0, len(wanted), MOST_DIGESTS):
-                batch = wanted[start : start + MOST_DIGESTS]
+            for batch in batches(wanted, MOST_DIGESTS):
                 read, copies = await self._membership.read(session, batch, reads_hosts=is_first)
                 is_first = False
                 for digest, copy in copies.items():

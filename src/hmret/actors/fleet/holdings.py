@@ -9,7 +9,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 import anyio
 
-from hmret.actors.fleet.membership import Membership, SessionOverError
+from hmret.actors.batches import batches
+from hmret.actors.fleet.membership import Membership
 from hmret.actors.threads import Threads
 from hmret.fleet.store import RangeResult
 from hmret.fleet.transactions import MOST_HOLDINGS, Session, check_registered, register, take_out
@@ -96,10 +97,10 @@ class Holdings:
 
     async def _reconcile(self, session: Session, here: Mapping[str, int]) -> None:
         gone, new = await self._records.differences(tuple(here))
-        for start in range(0, len(gone), MOST_HOLDINGS):
-            await self._take_out(session, gone[start : start + MOST_HOLDINGS])
-        for start in range(0, len(new), MOST_HOLDINGS):
-            await self._register(session, new[start : start + MOST_HOLDINGS])
+        for batch in batches(gone, MOST_HOLDINGS):
+            await self._take_out(session, batch)
+        for batch in batches(new, MOST_HOLDINGS):
+            await self._register(session, batch)
 
     async def check(self, session: Session) -> int:
         """Register again what is on record as registered and is not; returns how many those are.
@@ -107,10 +108,9 @@ class Holdings:
         Raises:
             as `reconcile`.
         """
-        digests = await self._records.digests()
         missing = 0
-        for start in range(0, len(digests), MOST_HOLDINGS):
-            missing += await self._check(session, digests[start : start + MOST_HOLDINGS])
+        for batch in batches(await self._records.digests(), MOST_HOLDINGS):
+            missing += await self._check(session, batch)
         return missing
 
     async def _take_out(self, session: Session, digests: Sequence[str]) -> None:
@@ -121,7 +121,7 @@ class Holdings:
                 for digest in digests
                 if digest not in self.here and record.standing(digest) is not None
             ]
-            self._require(session)
+            self._membership.require(session)
             if gone:
                 await self._membership.write(session, take_out(session, gone))
                 await self._records.note_outcomes(unregistered=gone)
@@ -137,7 +137,7 @@ class Holdings:
                 and digest in self._here
                 and (again or record.standing(digest) is not Standing.REGISTERED)
             }
-            self._require(session)
+            self._membership.require(session)
             if copies:
                 # guard(record-before-registering): What counts and is on no record would count for ever.
                 mark = await self._records.note_request(copies, with_mark=True)
@@ -147,7 +147,7 @@ class Holdings:
                 await self._records.note_outcomes(done=mark, registered=copies)
 
     async def _check(self, session: Session, digests: Sequence[str]) -> int:
-        self._require(session)
+        self._membership.require(session)
         results = await self._membership.contact.read(check_registered(session, digests).success)
         missing = [
             digest
@@ -157,15 +157,6 @@ class Holdings:
         if missing:
             await self._register(session, missing, again=True)
         return len(missing)
-
-    def _require(self, session: Session) -> None:
-        """Refuse to write for a session that has ended.
-
-        Raises:
-            SessionOverError: it has.
-        """
-        if self._membership.session is not session:
-            raise SessionOverError("the session has ended")
 
 
 def _by_digest(

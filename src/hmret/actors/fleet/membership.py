@@ -9,7 +9,7 @@ import anyio
 from hmret.actors.fleet.contact import Contact
 from hmret.actors.fleet.records import Records
 from hmret.fleet.reading import ROLLED_BACK, CopyRead, FleetRead, parse_reading, read_operations
-from hmret.fleet.store import OutcomeUnknownError, Result, Txn
+from hmret.fleet.store import OutcomeUnknownError, Result, Txn, TxnResult
 from hmret.fleet.transactions import Session
 from hmret.model.fleet import CopyRules, FleetSettings, FleetState
 from hmret.model.times import datetime_of
@@ -183,6 +183,28 @@ class Membership:
         self.settings = read.settings
         return read, copies
 
+    def require(self, session: Session) -> None:
+        """Refuse to send anything more for a session that has ended.
+
+        Raises:
+            SessionOverError: it has.
+        """
+        if self.session is not session:
+            raise SessionOverError("the session has ended")
+
+    async def transact(self, session: Session, txn: Txn) -> TxnResult:
+        """Carry out one of a session's transactions; returns whether its conditions held, and what it read.
+
+        Raises:
+            StoreError: it was not carried out and never will be.
+            SessionOverError: its outcome is not known.
+        """
+        try:
+            return await self.contact.write(txn)
+        except OutcomeUnknownError as error:
+            self.end(session, str(error))
+            raise SessionOverError(str(error)) from error
+
     async def write(self, session: Session, txn: Txn) -> None:
         """Carry out one of a session's transactions that only its fence can refuse.
 
@@ -190,11 +212,7 @@ class Membership:
             StoreError: it was not carried out and never will be.
             SessionOverError: it was refused, or its outcome is not known.
         """
-        try:
-            result = await self.contact.write(txn)
-        except OutcomeUnknownError as error:
-            self.end(session, str(error))
-            raise SessionOverError(str(error)) from error
+        result = await self.transact(session, txn)
         if not result.succeeded:
             self.end(session, LOST, FleetState.JOINING)
             raise SessionOverError(LOST)

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import anyio
 
+from hmret.actors.batches import batches
 from hmret.actors.fleet.asking import Facts
 from hmret.actors.fleet.holdings import Holdings
 from hmret.actors.fleet.membership import Membership, SessionOverError
@@ -66,8 +67,7 @@ class Releasing:
         """Release copies, as `FleetLink.release` says."""
         outcomes: dict[str, ReleaseOutcome] = {}
         async with self._holdings.lock:
-            for start in range(0, len(digests), MOST_DIGESTS):
-                batch = digests[start : start + MOST_DIGESTS]
+            for batch in batches(digests, MOST_DIGESTS):
                 try:
                     await self._release_batch(batch, for_space, outcomes)
                 except SessionOverError:
@@ -177,7 +177,7 @@ class Releasing:
         digest = chosen.copy.digest
         try:
             for _ in range(_TRIES):
-                self._require(session)
+                self._membership.require(session)
                 txn = release(session, chosen.copy, chosen.read, chosen.witnesses, token.number)
                 result = await self._membership.contact.write(txn)
                 if result.succeeded:
@@ -222,15 +222,6 @@ class Releasing:
             self._tokens.lose(token)
             return _BRAKED
         return judged
-
-    def _require(self, session: Session) -> None:
-        """Send nothing more for a session that has ended.
-
-        Raises:
-            SessionOverError: it has.
-        """
-        if self._membership.session is not session:
-            raise SessionOverError("the session has ended")
 
 
 def outcome_unless_joined(membership: Membership) -> ReleaseOutcome:

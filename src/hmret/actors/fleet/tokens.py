@@ -4,10 +4,10 @@ import random
 
 import anyio
 
-from hmret.actors.fleet.membership import Membership, SessionOverError
+from hmret.actors.fleet.membership import Membership
 from hmret.fleet.keys import FleetKeys, all_below
 from hmret.fleet.reading import one, settings_of
-from hmret.fleet.store import OutcomeUnknownError, Range, RangeResult, Result, Txn, TxnResult
+from hmret.fleet.store import Range, RangeResult, Result
 from hmret.fleet.stored_values import read_summary
 from hmret.fleet.transactions import Session, introduce_policy, take_token
 from hmret.model.fleet import FleetSettings
@@ -158,7 +158,7 @@ class Tokens:
             return offer
         seconds = int(offer.settings.canary.total_seconds())
         lease = await self._contact.grant(seconds) if seconds else 0
-        result = await self._write(session, introduce_policy(session, self.policy, lease))
+        result = await self._membership.transact(session, introduce_policy(session, self.policy, lease))
         if not result.succeeded and lease:
             await self._contact.drop(lease)
         return await self._read(session, with_copies=False)
@@ -171,19 +171,12 @@ class Tokens:
         begin = anyio.current_time()
         lease = await self._contact.grant(PERIOD_SECONDS)
         for number in free[:_TRIES]:
-            result = await self._write(session, take_token(session, number, lease, self.policy))
+            result = await self._membership.transact(session, take_token(session, number, lease, self.policy))
             if result.succeeded:
                 allowance = offer.settings.releases_per_token(offer.copies)
                 return Token(number, session.id, self.policy, offer.copies, allowance, begin + PERIOD_SECONDS)
         await self._contact.drop(lease)
         return None
-
-    async def _write(self, session: Session, txn: Txn) -> TxnResult:
-        try:
-            return await self._contact.write(txn)
-        except OutcomeUnknownError as error:
-            self._membership.end(session, str(error))
-            raise SessionOverError(str(error)) from error
 
 
 def _copies(summaries: Result) -> int:

@@ -11,11 +11,11 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from hmret.actors.batches import batches
 from hmret.actors.threads import Threads
 from hmret.api.wire.convert import comparison_document, image_document, plan_head
 from hmret.api.wire.structs import encode_document
 from hmret.engine.events import Event, EventHub, Listener
-from hmret.engine.sweep.batches import batches
 from hmret.model.plan.plan import Plan
 from hmret.model.policy.config import RetentionConfig
 

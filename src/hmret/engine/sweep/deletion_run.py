@@ -9,6 +9,7 @@ import anyio
 import anyio.lowlevel
 import attrs
 
+from hmret.actors.batches import batches
 from hmret.actors.deleter import Deleter
 from hmret.actors.locks import Locks
 from hmret.actors.scanner import ScanResult
@@ -23,7 +24,6 @@ from hmret.disk.layout import OWN, TRASH
 from hmret.engine.log import log_event
 from hmret.engine.planner import Planner
 from hmret.engine.surveyor import Surveyor
-from hmret.engine.sweep.batches import batches
 from hmret.engine.sweep.ledger import SweepLedger
 from hmret.engine.sweep.quarantine import Quarantine
 from hmret.engine.watch.backoff import Backoff

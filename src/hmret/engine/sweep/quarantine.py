@@ -8,6 +8,7 @@ from itertools import takewhile
 import anyio
 import attrs
 
+from hmret.actors.batches import batches
 from hmret.actors.deleter import Deleter
 from hmret.actors.locks import Locks
 from hmret.disk.deletion.outcomes import Retired
@@ -17,7 +18,6 @@ from hmret.disk.deletion.trash.wholeness import LayersGoneError
 from hmret.disk.layout import OWN, TRASH
 from hmret.engine.counters import Counters
 from hmret.engine.log import log_event
-from hmret.engine.sweep.batches import batches
 from hmret.engine.sweep.ledger import SweepLedger
 from hmret.model.clock.unwatched import Gaps
 from hmret.model.errors import ImageExistsError, ImageNotFoundError

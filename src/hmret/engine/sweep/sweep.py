@@ -9,6 +9,7 @@ import anyio
 import anyio.lowlevel
 import attrs
 
+from hmret.actors.batches import batches
 from hmret.actors.deleter import Deleter
 from hmret.actors.journal_keeper import JournalKeeper
 from hmret.actors.locks import Locks
@@ -22,7 +23,6 @@ from hmret.engine.counters import Counters, Phases
 from hmret.engine.events import EventHub
 from hmret.engine.planner import Planner
 from hmret.engine.surveyor import Moment, Survey, Surveyor
-from hmret.engine.sweep.batches import batches
 from hmret.engine.sweep.conditions import Conditions
 from hmret.engine.sweep.deletion_run import DeletionRun
 from hmret.engine.sweep.entries import Entry, write_entries

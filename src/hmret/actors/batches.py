@@ -1,4 +1,4 @@
-"""Cutting work into batches."""
+"""Cutting work into batches, each of which holds up nothing else for long."""
 
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
