@@ -473,7 +473,8 @@ async def test_a_new_generation_is_joined_with_an_empty_record(fleet: Fleet) -> 
         assert fleet.has(new.holding(A, host.holder))
         view = host.keeper.view()
         assert view.settings == FleetSettings(min_copies=2)
-        assert host.keeper.generation == "g2"
+        with host.record() as record:
+            assert record.generation == "g2"
 
 
 # A store that was restored from a backup.

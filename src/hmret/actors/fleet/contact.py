@@ -97,18 +97,10 @@ class Contact:
         """
         return await self._count("lease", lambda: self.store.keep_alive(lease))
 
-    async def revoke(self, lease: int) -> None:
-        """End a lease.
-
-        Raises:
-            StoreError: it may still be there, and ends by itself.
-        """
-        await self._count("lease", lambda: self.store.revoke(lease))
-
     async def drop(self, lease: int, seconds: float = _DROP_SECONDS) -> None:
         """End a lease, even if the caller is being cancelled; if that fails, it ends by itself."""
         with anyio.move_on_after(seconds, shield=True), suppress(StoreError):
-            await self.revoke(lease)
+            await self._count("lease", lambda: self.store.revoke(lease))
 
     async def _count(self, kind: str, request: Callable[[], Awaitable[T]]) -> T:
         outcome = "unknown"

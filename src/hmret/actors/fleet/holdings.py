@@ -90,17 +90,14 @@ class Holdings:
             return
         self._is_reconciled = True
         try:
-            await self._reconcile(session, self._here)
+            gone, new = await self._records.differences(tuple(self._here))
+            for batch in batches(gone, MOST_HOLDINGS):
+                await self._take_out(session, batch)
+            for batch in batches(new, MOST_HOLDINGS):
+                await self._register(session, batch)
         except BaseException:
             self._is_reconciled = False
             raise
-
-    async def _reconcile(self, session: Session, here: Mapping[str, int]) -> None:
-        gone, new = await self._records.differences(tuple(here))
-        for batch in batches(gone, MOST_HOLDINGS):
-            await self._take_out(session, batch)
-        for batch in batches(new, MOST_HOLDINGS):
-            await self._register(session, batch)
 
     async def check(self, session: Session) -> int:
         """Register again what is on record as registered and is not; returns how many those are.

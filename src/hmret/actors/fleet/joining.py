@@ -68,19 +68,13 @@ class Joining:
             found = await self._read(keys, holder)
             if found.is_rolled_back:
                 raise CannotJoinError(FleetState.ROLLED_BACK, ROLLED_BACK)
-            step = judge_join(
-                found,
-                age_of=record.age_of,
-                has_done_mark=record.has_done_mark,
-            )
+            step = judge_join(found, age_of=record.age_of, has_done_mark=record.has_done_mark)
             match step:
-                case JoinStep.JOIN:
-                    self._membership.settings = found.settings
-                    return await self._begin(keys, holder, found)
-                case JoinStep.REGISTER_ALL:
-                    # guard(forgotten-copies-are-doubted): The `forget` may have been cut off halfway, so what has gone
-                    # from here since may still be registered.
-                    await self._records.doubt()
+                case JoinStep.JOIN | JoinStep.REGISTER_ALL:
+                    if step is JoinStep.REGISTER_ALL:
+                        # guard(forgotten-copies-are-doubted): The `forget` may have been cut off halfway, so what has
+                        # gone from here since may still be registered.
+                        await self._records.doubt()
                     self._membership.settings = found.settings
                     return await self._begin(keys, holder, found)
                 case JoinStep.NEW_HOLDER:
