@@ -17,7 +17,7 @@ from hmret.disk.deletion.cleaning import Cleaning
 from hmret.disk.deletion.open_image import OpenImage
 from hmret.disk.deletion.recovery.recovering import Recovery
 from hmret.engine.suspensions import Suspensions
-from hmret.engine.sweep.new_settings import NewSettings
+from hmret.engine.sweep.execution import NewSettings
 from hmret.engine.watch import folders as folder_watch
 from hmret.model.images import Image, Key
 from hmret.model.plan.expiry import Expiry

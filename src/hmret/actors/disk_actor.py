@@ -33,6 +33,14 @@ class DiskActor(CallActor):
         """Run a function in a thread, passing the data directory as its first arguments."""
         return await self._threads.run(partial(function, self._filesystem, self._data_fd, *args, **kwargs))
 
+    async def _on_disk_alone(
+        self, function: Callable[Concatenate[Filesystem, int, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Do the same with a function that computes a lot, as `Threads.run_alone` does."""
+        return await self._threads.run_alone(
+            partial(function, self._filesystem, self._data_fd, *args, **kwargs)
+        )
+
     def _opened(self, path: str) -> AbstractContextManager[int]:
         """Open a folder below the data directory for the duration of a block; called in a thread.
 

@@ -242,35 +242,28 @@ class ReferenceCollector(DiskActor):
         known = self._files
         if not known.is_indexed:
             known = IndexedReferences(ReferenceLook(await self._read_ahead()))
-        look = await self._look_once(known.look)
+        look = await self._on_disk_alone(look_at_references, known.look, self._threads.pause)
         files = await self._threads.run_alone(known.renew, look)
         for _ in range(_TORN_RETRIES):
             if not files.unreadable:
                 break
             await anyio.sleep(_TORN_PAUSE)
-            look = await self._look_once(files.look)
+            look = await self._on_disk_alone(look_at_references, files.look, self._threads.pause)
             files = await self._threads.run_alone(files.renew, look)
         return files
-
-    async def _look_once(self, known: ReferenceLook) -> ReferenceLook:
-        return await self._threads.run_alone(
-            look_at_references, self._filesystem, self._data_fd, known, self._threads.pause
-        )
 
     async def _read_ahead(self) -> Mapping[str, ReferenceFile]:
         """Start from an earlier engine's record, or read many files in several threads.
 
         The next look validates all of it: an entry counts only if its file still has the same fingerprint.
         """
-        found = await self._threads.run_alone(
-            load_references, self._filesystem, self._data_fd, self._boot_id, self._threads.pause
-        )
+        found = await self._on_disk_alone(load_references, self._boot_id, self._threads.pause)
         if any(file.fingerprint is not None for file in found.values()):
             self._kept = found
             return found
         if self._threads.lanes == 1:
             return found
-        waiting = await self._threads.run_alone(list_guests, self._filesystem, self._data_fd)
+        waiting = await self._on_disk_alone(list_guests)
         if len(waiting) < _MANY:
             return found
 

@@ -146,14 +146,7 @@ class Scanner(TreeActor[FolderScan, ScanResult]):
 
     async def find_obstacles(self, choices: Iterable[Choice]) -> dict[Key, Obstacle]:
         """Find which of some due images cannot be deleted, and why, keyed by the first row of each."""
-        return await self._ask(
-            self._threads.run_alone,
-            find_obstacles,
-            self._filesystem,
-            self._data_fd,
-            tuple(choices),
-            self._threads.pause,
-        )
+        return await self._ask(self._on_disk_alone, find_obstacles, tuple(choices), self._threads.pause)
 
     async def link_times(self, tags: Iterable[Tag]) -> Mapping[Tag, int]:
         """Return when the links of some tags were created, omitting absent ones."""

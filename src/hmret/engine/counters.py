@@ -77,11 +77,9 @@ class Phases:
     """A clock that only goes forward, in nanoseconds."""
     _seconds: dict[str, float] = attrs.field(factory=lambda: dict.fromkeys(PHASES, 0.0), init=False)
     _current: str = attrs.field(default=PHASES[0], init=False)
-    _since_ns: int = attrs.field(init=False)
-
-    @_since_ns.default
-    def _now(self) -> int:
-        return self._clock_ns()
+    _since_ns: int = attrs.field(
+        default=attrs.Factory(lambda self: self._clock_ns(), takes_self=True), init=False
+    )
 
     def begin(self, phase: str) -> None:
         """End the current phase, and begin another."""

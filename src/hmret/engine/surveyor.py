@@ -111,16 +111,14 @@ class Surveyor:
     file_leases_break: bool = attrs.field(default=False, init=False)
     """Whether a rename breaks the kernel's leases on files here."""
     uses: RecentUses = attrs.field(factory=RecentUses, init=False)
-    suspensions: Suspensions = attrs.field(init=False)
+    suspensions: Suspensions = attrs.field(
+        default=attrs.Factory(lambda self: Suspensions(self.config), takes_self=True), init=False
+    )
     _scan: ScanResult | None = attrs.field(default=None, init=False)
     """The scan of the last survey."""
     _joined: tuple[ReferenceIndex, tuple[Reference, ...], ReferenceIndex] | None = attrs.field(
         default=None, init=False
     )
-
-    @suspensions.default
-    def _suspensions_of_config(self) -> Suspensions:
-        return Suspensions(self.config)
 
     def reconfigure(self, config: RetentionConfig) -> None:
         """Use other settings for surveys from now on."""

@@ -1,8 +1,7 @@
 """Whether an engine is part of a fleet; where it is in none, nothing of a fleet is imported."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from typing import Protocol
 
 from hmret.engine.events import EventHub
 from hmret.engine.platform import Platform
@@ -10,32 +9,16 @@ from hmret.model.errors import ConfigError
 from hmret.model.fleet import FleetLink
 from hmret.model.policy.config import RetentionConfig
 
+OpenFleet = Callable[[RetentionConfig, Platform, int, EventHub], AbstractAsyncContextManager[FleetLink]]
+"""Opens the fleet that an engine is part of, as a member for the duration of a block.
 
-class OpenFleet(Protocol):
-    """Opens the fleet that an engine is part of."""
+Called with the settings, the platform of the engine, the data directory, open, and where what happens is published.
+"""
+OpenReader = Callable[[RetentionConfig, Platform, int], AbstractAsyncContextManager[FleetLink]]
+"""Opens a fleet for one who only reads, for the duration of a block; nothing is joined, and nothing written.
 
-    def __call__(
-        self, config: RetentionConfig, platform: Platform, data_fd: int, events: EventHub, /
-    ) -> AbstractAsyncContextManager[FleetLink]:
-        """Be a member for the duration of a block.
-
-        Args:
-            config: the settings.
-            platform: the platform of the engine.
-            data_fd: the data directory, open.
-            events: where what happens is published.
-        """
-        ...
-
-
-class OpenReader(Protocol):
-    """Opens a fleet for one who only reads."""
-
-    def __call__(
-        self, config: RetentionConfig, platform: Platform, data_fd: int, /
-    ) -> AbstractAsyncContextManager[FleetLink]:
-        """Read for the duration of a block; nothing is joined, and nothing written."""
-        ...
+Called with the settings, the platform, and the data directory, open.
+"""
 
 
 @asynccontextmanager
@@ -51,10 +34,10 @@ async def membership(
 
     `open_fleet`: opens another one in its place.
     """
-    if open_fleet is None and not config.fleet.is_set:
-        yield None
-        return
     if open_fleet is None:
+        if not config.fleet.is_set:
+            yield None
+            return
         with _naming_what_is_missing():
             from hmret.engine.fleet.opening import open_keeper  # noqa: PLC0415 - without a fleet it is not imported
         open_fleet = open_keeper
@@ -70,10 +53,10 @@ async def readership(
 
     `open_reader`: opens another one in its place.
     """
-    if open_reader is None and not config.fleet.is_set:
-        yield None
-        return
     if open_reader is None:
+        if not config.fleet.is_set:
+            yield None
+            return
         with _naming_what_is_missing():
             from hmret.engine.fleet.opening import open_reader as of_settings  # noqa: PLC0415 - likewise
         open_reader = of_settings

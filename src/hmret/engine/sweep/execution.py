@@ -17,7 +17,6 @@ from hmret.engine.surveyor import Survey, Surveyor
 from hmret.engine.sweep.deletion_run import DeletionRun
 from hmret.engine.sweep.entries import Entry
 from hmret.engine.sweep.ledger import SweepLedger
-from hmret.engine.sweep.new_settings import NewSettings
 from hmret.engine.sweep.quarantine import Quarantine
 from hmret.model.deletion import Deletion
 from hmret.model.images import Key
@@ -25,12 +24,42 @@ from hmret.model.plan.decide import deletion_of
 from hmret.model.plan.plan import Plan
 from hmret.model.plan.pressure import seen_by
 from hmret.model.plan.selection import BytesFreed, Choice, Substitute, apparent_bytes
+from hmret.model.policy.config import RetentionConfig
 from hmret.model.times import datetime_of
 from hmret.model.values import define
 from hmret.model.verdicts import Reason
 
 _MOST_FAILURES = 512
 """After so many failures the rest waits for the next sweep: the cause is no longer in single images."""
+
+
+@define(eq=False)
+class NewSettings:
+    """Settings that a running sweep has not applied yet.
+
+    They are set on the event loop; whether any are waiting can be queried from any thread.
+    """
+
+    _config: RetentionConfig | None = None
+
+    @property
+    def are_waiting(self) -> bool:
+        """Whether settings were changed since the sweep last applied any."""
+        return self._config is not None
+
+    @property
+    def switch_off(self) -> bool:
+        """Whether they switch sweeping off."""
+        return self._config is not None and not self._config.active
+
+    def set(self, config: RetentionConfig) -> None:
+        """Store new settings; of several changes the last one counts."""
+        self._config = config
+
+    def take(self) -> RetentionConfig | None:
+        """Return the new settings, once; None: there are none."""
+        config, self._config = self._config, None
+        return config
 
 
 @define(eq=False)

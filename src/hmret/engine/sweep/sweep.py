@@ -26,9 +26,8 @@ from hmret.engine.surveyor import Moment, Survey, Surveyor
 from hmret.engine.sweep.conditions import Conditions
 from hmret.engine.sweep.deletion_run import DeletionRun
 from hmret.engine.sweep.entries import Entry, write_entries
-from hmret.engine.sweep.execution import PlanExecution
+from hmret.engine.sweep.execution import NewSettings, PlanExecution
 from hmret.engine.sweep.ledger import SweepLedger
-from hmret.engine.sweep.new_settings import NewSettings
 from hmret.engine.sweep.quarantine import Quarantine
 from hmret.engine.watch.confirming import Confirming
 from hmret.engine.watch.last_users import LastUsers

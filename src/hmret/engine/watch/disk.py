@@ -54,12 +54,10 @@ class DiskWatch:
     """The last measurement; None: not measured, or it could not be."""
     measured: DiskUsage | None = attrs.field(default=None, init=False)
     """The same, even if there is no limit."""
-    _saved: DiskRecord = attrs.field(init=False)
+    _saved: DiskRecord = attrs.field(
+        default=attrs.Factory(lambda self: self.record, takes_self=True), init=False
+    )
     _promise: _Promise | None = attrs.field(default=None, init=False)
-
-    @_saved.default
-    def _as_loaded(self) -> DiskRecord:
-        return self.record
 
     @property
     def is_pressed(self) -> bool:

@@ -32,11 +32,9 @@ class FolderWatch:
     """
     clock: Clock
     record: Mapping[str, FolderOnRecord]
-    _written: Mapping[str, FolderOnRecord] = attrs.field(init=False)
-
-    @_written.default
-    def _as_loaded(self) -> Mapping[str, FolderOnRecord]:
-        return self.record
+    _written: Mapping[str, FolderOnRecord] = attrs.field(
+        default=attrs.Factory(lambda self: self.record, takes_self=True), init=False
+    )
 
     async def look_at_cache(self) -> dict[str, FolderSeen]:
         """Inspect the image folders."""

@@ -39,14 +39,12 @@ class LookHistory:
     """How far apart two looks must be for the time between them not to count."""
     by_engine: bool = False
     """Whether this engine sweeps periodically; otherwise its sweeps are one-shot."""
-    gaps: Gaps = attrs.field(init=False)
+    gaps: Gaps = attrs.field(
+        default=attrs.Factory(lambda self: self.record.gaps, takes_self=True), init=False
+    )
     """All unwatched time, as of when the clocks were last read."""
     _held_back: tuple[int, int] = attrs.field(default=(0, 0), init=False)
     """In the last look that checked: how many due images were held back by reads, and how many were due."""
-
-    @gaps.default
-    def _known_gaps(self) -> Gaps:
-        return self.record.gaps
 
     def reconfigure(self, config: RetentionConfig) -> None:
         """Use other settings from now on."""
