@@ -14,9 +14,9 @@ from trio.testing import MockClock
 
 from hmret.engine.opening import open_engine
 from hmret.engine.opening_inspection import open_inspection
+from hmret.engine.planner import FleetQuestions
 from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
-from hmret.engine.sweep.fleet_questions import FleetQuestions
 from hmret.model.errors import ImageNotFoundError
 from hmret.model.fleet import FleetState
 from hmret.model.images import Key

@@ -33,7 +33,6 @@ def test_an_engine_without_a_fleet_imports_nothing_of_one(tmp_path: Path) -> Non
     assert of_fleets == {
         "hmret.engine.fleet",
         "hmret.engine.fleet.membership",
-        "hmret.engine.sweep.fleet_questions",
         "hmret.model.fleet",
         "hmret.model.plan.fleet",
         "hmret.model.plan.fleet.judge",

@@ -107,12 +107,25 @@ class Deleter(DiskActor):
             is_interrupted: called in the thread before each image; once it returns true, no further image is
                 started.
         """
+        chosen = tuple(deletions)
         is_too_late = self._stopping if within_ns is None else self._stop_after(within_ns)
 
-        def stopping() -> bool:
-            return is_interrupted() or is_too_late()
+        async def retire_chosen() -> BatchRetired:
+            batch = await self._on_disk(
+                retire,
+                chosen,
+                recheck,
+                batch_name=new_batch_name(),
+                claim=claim,
+                view=view,
+                stopping=lambda: is_interrupted() or is_too_late(),
+                pause=self._threads.pause,
+            )
+            if any(_is_unfinished(outcome) for outcome in batch.outcomes):
+                self.leave(batch.batch_name)
+            return batch
 
-        return await self._ask(self._retire, tuple(deletions), recheck, claim, view, stopping)
+        return await self._ask(retire_chosen)
 
     async def free(self, batch_name: str, places: Iterable[TrashEntry]) -> FreedFolders:
         """Free the bytes of a retired batch."""
@@ -276,28 +289,6 @@ class Deleter(DiskActor):
             return self._is_stopping or now_ns - first_ns > within_ns
 
         return stopping
-
-    async def _retire(
-        self,
-        deletions: tuple[Deletion, ...],
-        recheck: Recheck,
-        claim: Claim,
-        view: TagView | None,
-        stopping: Callable[[], bool],
-    ) -> BatchRetired:
-        batch = await self._on_disk(
-            retire,
-            deletions,
-            recheck,
-            batch_name=new_batch_name(),
-            claim=claim,
-            view=view,
-            stopping=stopping,
-            pause=self._threads.pause,
-        )
-        if any(_is_unfinished(outcome) for outcome in batch.outcomes):
-            self.leave(batch.batch_name)
-        return batch
 
     def _free(self, batch_name: str, places: tuple[TrashEntry, ...]) -> FreedFolders:
         freed = free_entries(

@@ -107,8 +107,8 @@ class Leases:
             self._tasks = None
             # The data directory's descriptor is closed after this, when nothing may be writing.
             with anyio.CancelScope(shield=True):
-                await self._saving.acquire()
-                self._saving.release()
+                async with self._saving:
+                    pass
 
     async def _load(self) -> Sequence[LeaseRecord]:
         try:

@@ -53,9 +53,7 @@ class Survey:
     is_remembered: bool
     """Whether the inventory's tag history is on record."""
     scan: ScanResult
-    corrupt_states: tuple[tuple[str, str], ...]
-    stray_states: tuple[str, ...]
-    """Leftovers of a crash among the states."""
+    states: StatesLoaded
     ignored_references: tuple[tuple[str, str], ...]
     """Unreadable references that are ignored, as the operator has configured."""
     folders: FoldersFound
@@ -276,8 +274,7 @@ class Surveyor:
                 accessed=accessed,
             ),
             scan=scan,
-            corrupt_states=states.corrupt,
-            stray_states=states.strays,
+            states=states,
             is_remembered=collected.is_remembered,
             ignored_references=tuple(
                 (path, problem) for path, problem in collected.unreadable if ignoring and not is_source(path)

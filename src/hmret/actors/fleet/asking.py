@@ -38,12 +38,11 @@ class Facts:
     def __init__(self, membership: Membership) -> None:
         self._membership = membership
         self._known: dict[str, _Known] = {}
-        self._facts: dict[str, CopyFacts] = {}
 
     @property
     def all(self) -> Mapping[str, CopyFacts]:
         """The facts, as they are now."""
-        return self._facts.copy()
+        return {digest: known.facts for digest, known in self._known.items()}
 
     def take(self, digest: str, copy: CopyRead, read: FleetRead) -> None:
         """Take what was read about a digest."""
@@ -57,12 +56,10 @@ class Facts:
         if before is not None and before.facts == facts:
             pause = min(2 * (before.pause or now - before.asked), _LONGEST_PAUSE_SECONDS)
         self._known[digest] = _Known(facts, now, pause)
-        self._facts[digest] = facts
 
     def forget(self, digest: str) -> None:
         """Forget a digest, whose copy here is gone."""
         self._known.pop(digest, None)
-        self._facts.pop(digest, None)
 
     def forget_all_but(self, here: Collection[str]) -> None:
         """Forget what is not here any more."""

@@ -40,10 +40,10 @@ class Conditions:
 
     def report(self, surveyor: Surveyor, survey: Survey, plan: Plan, ledger: SweepLedger) -> None:
         """Enter which conditions are new since the last sweep, and which have ended."""
-        for path, problem in survey.corrupt_states:
+        for path, problem in survey.states.corrupt:
             if path not in self._unreadable:
                 log_event(logging.WARNING, "state_unreadable", path=path, detail=problem)
-        self._unreadable = frozenset(path for path, _ in survey.corrupt_states)
+        self._unreadable = frozenset(path for path, _ in survey.states.corrupt)
         lasting = {
             *(Condition("reference_ignored", path, problem) for path, problem in survey.ignored_references),
             *(Condition(event, path, detail) for event, path, detail in survey.scan.oddities),

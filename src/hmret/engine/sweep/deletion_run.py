@@ -148,9 +148,15 @@ class DeletionRun:
                         break
                     size = self._batch if self.releases is None else min(self._batch, self.releases.batch)
                     batch, waiting = waiting[:size], waiting[size:]
-                    result = await self._release_and_retire(
-                        batch, scan, view, boot_ns, ledger, is_interrupted
-                    )
+                    if self.releases is not None:
+                        # Only what the fleet does not keep.
+                        batch = await self.releases.release(batch, scan, self.gone, ledger)
+                        if not batch:
+                            continue
+                    result = await self._retire(batch, view, boot_ns, ledger, is_interrupted)
+                    if self.releases is not None:
+                        # What stays after all counts again.
+                        await self.releases.give_back_rest(self.gone, result.left)
                     if result.batch_name:
                         dispose = self.quarantine.hold if holds and self.quarantine.is_on else self._free
                         tasks.start_soon(self._dispose, dispose, result, view, ledger)
@@ -228,26 +234,6 @@ class DeletionRun:
                     recovery = await self.deleter.recover(hold_at_ns=self.quarantine.hold_at_ns)
                     self.quarantine.add(recovery.held)
         return recovery
-
-    async def _release_and_retire(  # noqa: PLR0917 - what a batch is retired by, and the scan
-        self,
-        batch: Sequence[Deletion],
-        scan: ScanResult,
-        view: TagView,
-        boot_ns: int,
-        ledger: SweepLedger,
-        is_interrupted: Callable[[], bool],
-    ) -> BatchResult:
-        """Retire a batch; in a fleet only what it does not keep, and what stays after all counts again."""
-        releases = self.releases
-        if releases is None:
-            return await self._retire(batch, view, boot_ns, ledger, is_interrupted)
-        batch = await releases.release(batch, scan, self.gone, ledger)
-        if not batch:
-            return BatchResult()
-        result = await self._retire(batch, view, boot_ns, ledger, is_interrupted)
-        await releases.give_back_rest(self.gone, result.left)
-        return result
 
     async def _retire(
         self,

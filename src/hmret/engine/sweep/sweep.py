@@ -367,7 +367,7 @@ class Sweep:
             ledger.add_states("clear", (key,), faults_of_key, reason=reason, **plan.users(*key))
         ledger.counts["pruned_states"], faults = await states.clear(plan.pruned)
         ledger.add_states("clear", plan.pruned, faults, reason="gone")
-        await states.remove_strays(survey.stray_states)
+        await states.remove_strays(survey.states.strays)
         is_marked = True
         for batch in batches(plan.marks, _MARKS):
             if self.new_settings.switch_off:

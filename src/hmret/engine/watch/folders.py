@@ -1,6 +1,7 @@
 """Distinguishing unmounted volumes from images and guests that are really gone, from one sweep to the next."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 
 import attrs
 
@@ -47,7 +48,9 @@ class FolderWatch:
 
         `scan` and `timers`: what was found in the image folders, if those are among them.
         """
-        return find_lost(self.record, seen, self.clock.read(), _Missing(scan, timers or Timers({})))
+        return find_lost(
+            self.record, seen, self.clock.read(), partial(_count_timers, scan, timers or Timers({}))
+        )
 
     async def renew(self, found: FoldersFound) -> None:
         """Record the present state of the folders, except for lost ones.
@@ -81,31 +84,22 @@ class FolderWatch:
             self._written = record
 
 
-@frozen(eq=False)
-class _Missing:
-    """Counts timers whose images are missing from a folder."""
-
-    scan: ScanResult | None
-    timers: Timers
-
-    def __call__(self, folder: str) -> tuple[int, int]:
-        """Count the timers whose missing image may have been in a folder, and those whose image is in it."""
-        if self.scan is None:
-            return 0, 0
-        unlisted = self.scan.unlisted_names
-        missing = present = 0
-        host = folder.removeprefix(f"{IMAGES}/")
-        for name, timers in self.timers.by_repository.items():
-            if any(not path or name == path or name.startswith(f"{path}/") for path in unlisted):
-                continue
-            is_of_host = name.partition("/")[0] == host
-            may_be_here = folder in (IMAGES, f"{IMAGES}/{CONTENT}") or is_of_host
-            for digest in timers:
-                image = self.scan.image((name, digest))
-                if image is None:
-                    missing += may_be_here
-                elif folder == IMAGES or (
-                    folder == f"{IMAGES}/{CONTENT}" if image.is_content else is_of_host
-                ):
-                    present += 1
-        return missing, present
+def _count_timers(scan: ScanResult | None, timers: Timers, folder: str) -> tuple[int, int]:
+    """Count the timers whose missing image may have been in a folder, and those whose image is in it."""
+    if scan is None:
+        return 0, 0
+    unlisted = scan.unlisted_names
+    missing = present = 0
+    host = folder.removeprefix(f"{IMAGES}/")
+    for name, digests in timers.by_repository.items():
+        if any(not path or name == path or name.startswith(f"{path}/") for path in unlisted):
+            continue
+        is_of_host = name.partition("/")[0] == host
+        may_be_here = folder in (IMAGES, f"{IMAGES}/{CONTENT}") or is_of_host
+        for digest in digests:
+            image = scan.image((name, digest))
+            if image is None:
+                missing += may_be_here
+            elif folder == IMAGES or (folder == f"{IMAGES}/{CONTENT}" if image.is_content else is_of_host):
+                present += 1
+    return missing, present
