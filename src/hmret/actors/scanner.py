@@ -137,12 +137,14 @@ class Scanner(TreeActor[FolderScan, ScanResult]):
 
     def guess(self, repository: str, tag: str) -> str | None:
         """Return which digest a tag pointed to at the last scan; None if unknown."""
-        known = None if self._last is None else self._last.repositories.get(repository)
+        last = self._last
+        known = None if last is None else last.repositories.get(repository)
         return None if known is None else known.tags.get(tag)
 
     def owners(self, digest: str) -> tuple[str, ...] | None:
         """Return which repositories owned content at the last scan; None if there has been no scan."""
-        return None if self._last is None else self._last.contents.get(digest, ())
+        last = self._last
+        return None if last is None else last.contents.get(digest, ())
 
     async def find_obstacles(self, choices: Iterable[Choice]) -> dict[Key, Obstacle]:
         """Find which of some due images cannot be deleted, and why, keyed by the first row of each."""

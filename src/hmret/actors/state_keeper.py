@@ -267,7 +267,8 @@ class StateKeeper(TreeActor[StateFolder, StatesLoaded]):
                 return None
             known = early.repositories_of(digest)
         else:
-            timers_in = {} if self._last is None else self._last.states.by_repository
+            last = self._last
+            timers_in = {} if last is None else last.states.by_repository
             known = (repository for repository, timers in timers_in.items() if digest in timers)
         # guard(fresh-timers-cleared-too): A timer started since the last scan counts too; left running, it
         # would delete content that has just been used.

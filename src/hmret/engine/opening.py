@@ -327,7 +327,8 @@ async def _sweep(
 
         surveyor.fleet = planner.fleet = link
         deletions.releases = Releases(link, surveyor.scanner, threads)
-        news = FleetNews(link, threads, surveyor.config.fleet.rules.tells_uses)
+        rules = surveyor.config.fleet.rules
+        news = FleetNews(link, threads, rules.tells_uses)
     return Sweep(
         surveyor,
         planner,

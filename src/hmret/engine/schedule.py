@@ -24,7 +24,12 @@ _FATAL = (DataDirMovedError, DataDirLockedError)
 
 
 class Schedule(CallActor):
-    """The actor that runs sweeps."""
+    """The actor that runs sweeps.
+
+    These bypass the mailbox:
+        `begin`, `reconfigure` and `stop` are called on the engine's event loop and never change a running sweep but
+        by what it looks at itself; the others are numbers for display.
+    """
 
     def __init__(self, config: RetentionConfig, sweeps: Sweep) -> None:
         super().__init__()

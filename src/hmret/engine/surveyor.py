@@ -180,7 +180,8 @@ class Surveyor:
 
     def tell_use(self, digest: str) -> None:
         """Tell the fleet that an image was used just now, where a setting asks for that; never waits."""
-        if self.fleet is not None and self.config.fleet.rules.tells_uses:
+        rules = self.config.fleet.rules
+        if self.fleet is not None and rules.tells_uses:
             self.fleet.tell_use((digest,), datetime_of(self.clock.now_ns()))
 
     # Surveys.

@@ -37,6 +37,7 @@ class Facts:
 
     def __init__(self, membership: Membership) -> None:
         self._membership = membership
+        self._rules = membership.terms.rules
         self._known: dict[str, _Known] = {}
 
     @property
@@ -83,8 +84,7 @@ class Facts:
         settings = self._membership.settings
         if settings is None:
             return False
-        rules = self._membership.terms.rules
-        return next(rules.reasons(settings, facts, self._membership.now()), None) is not None
+        return next(self._rules.reasons(settings, facts, self._membership.now()), None) is not None
 
 
 class Asking:

@@ -23,6 +23,7 @@ class Holdings:
 
     def __init__(self, membership: Membership, threads: Threads) -> None:
         self._membership = membership
+        self._contact = membership.contact
         self._records = membership.records
         self._threads = threads
         self.lock = anyio.Lock()
@@ -145,7 +146,7 @@ class Holdings:
 
     async def _check(self, session: Session, digests: Sequence[str]) -> int:
         self._membership.require(session)
-        results = await self._membership.contact.read(check_registered(session, digests).success)
+        results = await self._contact.read(check_registered(session, digests).success)
         missing = [
             digest
             for digest, result in zip(digests, results, strict=True)

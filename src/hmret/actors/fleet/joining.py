@@ -46,6 +46,7 @@ class Joining:
     def __init__(self, membership: Membership) -> None:
         self._membership = membership
         self._contact = membership.contact
+        self._store = membership.contact.store
         self._records = membership.records
         self._terms = membership.terms
 
@@ -95,7 +96,7 @@ class Joining:
             StoreError: the store did not answer.
         """
         # Whether the store went back is judged here, against the record.
-        self._contact.store.forget_seen()
+        self._store.forget_seen()
         found = await self._look_generation()
         generation = found.value(generation_key(self._terms.fleet))
         if generation is None or not is_fleet_name(generation):
@@ -112,7 +113,7 @@ class Joining:
 
     async def _look_generation(self) -> RangeResult:
         # Not through `Contact.read`, which would record the revision of this answer as seen.
-        return await self._contact.store.range(generation_key(self._terms.fleet))
+        return await self._store.range(generation_key(self._terms.fleet))
 
     @staticmethod
     def _is_older(record: FleetRecord, generation: str, found: RangeResult) -> bool:
@@ -127,9 +128,7 @@ class Joining:
         """
         # If it fails, the next try to join tells it.
         with suppress(StoreError):
-            await self._contact.store.transact(
-                note_rolled_back(keys, self._terms.host, self._membership.now_ns())
-            )
+            await self._store.transact(note_rolled_back(keys, self._terms.host, self._membership.now_ns()))
         raise CannotJoinError(FleetState.ROLLED_BACK, ROLLED_BACK)
 
     async def _read(self, keys: FleetKeys, holder: str) -> HolderRead:

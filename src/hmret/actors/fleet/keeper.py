@@ -105,7 +105,7 @@ class FleetKeeper(CallActor):
         finally:
             self._mailbox.abandon()
             self._membership.enter(FleetState.STOPPED)
-            with anyio.move_on_after(self._membership.terms.timeout_seconds, shield=True):
+            with anyio.move_on_after(self.terms.timeout_seconds, shield=True):
                 await self._store.aclose()
 
     @property

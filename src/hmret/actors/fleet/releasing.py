@@ -56,6 +56,8 @@ class Releasing:
 
     def __init__(self, membership: Membership, holdings: Holdings, tokens: Tokens, facts: Facts) -> None:
         self._membership = membership
+        self._contact = membership.contact
+        self._rules = membership.terms.rules
         self._records = membership.records
         self._holdings = holdings
         self._tokens = tokens
@@ -117,7 +119,7 @@ class Releasing:
         judged = judge_release(
             copy,
             read,
-            self._membership.terms.rules,
+            self._rules,
             session.holder,
             self._membership.now(),
             is_for_space=copy.digest in for_space,
@@ -179,7 +181,7 @@ class Releasing:
             for _ in range(_TRIES):
                 self._membership.require(session)
                 txn = release(session, chosen.copy, chosen.read, chosen.witnesses, token.number)
-                result = await self._membership.contact.write(txn)
+                result = await self._contact.write(txn)
                 if result.succeeded:
                     known.released.append(digest)
                     return ReleaseOutcome()

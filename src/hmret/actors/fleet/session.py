@@ -55,7 +55,9 @@ class Sessions:
         self._on_failure = on_failure
         self._joining = Joining(membership)
         self._rng = rng
-        self._seconds = membership.terms.session_seconds
+        self._contact = membership.contact
+        self._records = membership.records
+        self._terms = membership.terms
 
     async def run(self) -> None:
         """Run one session after another, until cancelled."""
@@ -101,17 +103,17 @@ class Sessions:
             self._membership.end(session, "the engine is stopping", FleetState.STOPPED)
             # guard(stop-ends-session): A host that has stopped takes nothing out of the count that is deleted here, so
             # what it has registered must not count.
-            await self._membership.contact.drop(session.lease)
+            await self._contact.drop(session.lease)
         return was_live
 
     async def _say_farewell(self, session: Session) -> None:
         """Make the last writes of a session, and put on record what was seen of the store."""
         if self._membership.joined is not session:
             return
-        with anyio.move_on_after(self._membership.terms.timeout_seconds, shield=True):
+        with anyio.move_on_after(self._terms.timeout_seconds, shield=True):
             await self._guarded(session, self._farewell)
             with suppress(OSError):
-                await self._membership.records.flush()
+                await self._records.flush()
 
     async def _guarded(self, session: Session, turn: Turn) -> None:
         """Run a task of a session; if it fails, that ends the session at most."""
@@ -133,16 +135,17 @@ class Sessions:
         A request that fails is tried again: an election takes a second, and must not end the sessions of all hosts.
         """
         membership = self._membership
-        pause = self._seconds / _KEEP_ALIVES_IN_A_LEASE
+        longest = self._terms.session_seconds
+        pause = longest / _KEEP_ALIVES_IN_A_LEASE
         answered = anyio.current_time()
         while membership.session is session:
             asked = anyio.current_time()
             try:
-                left = await membership.contact.keep_alive(session.lease)
+                left = await self._contact.keep_alive(session.lease)
             except StoreError as error:
                 # guard(no-contact-is-unreachable): Without an answer for as long as the lease lasts, the session is
                 # most likely over, and its copies count for nobody.
-                if anyio.current_time() - answered > self._seconds and membership.session is session:
+                if anyio.current_time() - answered > longest and membership.session is session:
                     membership.enter(FleetState.UNREACHABLE, str(error))
                 await anyio.sleep(min(pause, _SHORTEST_PAUSE_SECONDS + self._rng.random()))
                 continue

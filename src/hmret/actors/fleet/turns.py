@@ -28,6 +28,7 @@ class Summaries:
     def __init__(self, membership: Membership, holdings: Holdings) -> None:
         self._membership = membership
         self._holdings = holdings
+        self._version = membership.terms.version
         self._summary: FleetSummary | None = None
         self._changed = anyio.Event()
 
@@ -47,7 +48,7 @@ class Summaries:
             policy="",
             last_sweep=None,
         )
-        return encode_summary(summary, self._membership.terms.version)
+        return encode_summary(summary, self._version)
 
     async def run(self, session: Session) -> None:
         """Tell what has changed, for as long as the session lasts.
@@ -79,6 +80,8 @@ class Housekeeping:
     ) -> None:
         self._membership = membership
         self._contact = membership.contact
+        self._records = membership.records
+        self._refresh_seconds = max(_SHORTEST_REFRESH_SECONDS, membership.terms.session_seconds)
         self._holdings = holdings
         self._on_forgotten = on_forgotten
         self._rng = rng
@@ -92,7 +95,7 @@ class Housekeeping:
             SessionOverError: the session is over.
         """
         while True:
-            await anyio.sleep(max(_SHORTEST_REFRESH_SECONDS, self._membership.terms.session_seconds))
+            await anyio.sleep(self._refresh_seconds)
             await self._trying(self._membership.look(session))
 
     async def hourly(self, session: Session) -> None:
@@ -105,7 +108,7 @@ class Housekeeping:
         while True:
             self._next_hour = await self._wait(self._next_hour, _HOUR_SECONDS)
             # Or a restore from a backup, while this host is off, might go unnoticed.
-            await self._membership.records.flush()
+            await self._records.flush()
             await self._trying(self.forget(session))
 
     async def daily(self, session: Session) -> None:

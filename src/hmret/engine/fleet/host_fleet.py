@@ -38,7 +38,8 @@ class HostFleet:
             StoreError: etcd does not answer.
         """
         self._loop.require()
-        found = await self.operator.holdings(digest, self._keeper.terms.rules.min_copies)
+        rules = self._keeper.terms.rules
+        found = await self.operator.holdings(digest, rules.min_copies)
         return found.holders
 
     async def status(self) -> FleetStatus:
@@ -54,7 +55,8 @@ class HostFleet:
     @property
     def operator(self) -> FleetOperator:
         """What an operator asks of the fleet, through this engine's connections."""
-        return FleetOperator(self._keeper.contact.store, self._keeper.terms.fleet)
+        keeper = self._keeper
+        return FleetOperator(keeper.contact.store, keeper.terms.fleet)
 
     def local_status(self) -> LocalStatus:
         """Return how this host stands to its fleet; never waits."""
@@ -73,7 +75,8 @@ class HostFleet:
     @property
     def requests(self) -> Mapping[tuple[str, str], int]:
         """How many requests to etcd there were, by kind and outcome."""
-        return self._keeper.contact.requests
+        contact = self._keeper.contact
+        return contact.requests
 
     @property
     def copies(self) -> int:

@@ -44,11 +44,12 @@ class Conditions:
             if path not in self._unreadable:
                 log_event(logging.WARNING, "state_unreadable", path=path, detail=problem)
         self._unreadable = frozenset(path for path, _ in survey.states.corrupt)
+        scan = survey.scan
         lasting = {
             *(Condition("reference_ignored", path, problem) for path, problem in survey.ignored_references),
-            *(Condition(event, path, detail) for event, path, detail in survey.scan.oddities),
+            *(Condition(event, path, detail) for event, path, detail in scan.oddities),
             *(Condition("not_deletable", one.path, one.detail) for one in plan.obstacles.values()),
-            *(Condition("build_unreadable", path, problem) for path, problem in survey.scan.builds.problems),
+            *(Condition("build_unreadable", path, problem) for path, problem in scan.builds.problems),
             *(Condition("deletion_suspended", one.path, one.detail, one.cause) for one in ledger.suspended),
             *(
                 Condition(event, "", told)
@@ -65,8 +66,8 @@ class Conditions:
             lasting.add(
                 Condition("deletion_blocked", ledger.blocked.path, blocked_detail(ledger.blocked.error))
             )
-        if survey.scan.newer_layout:
-            names = ", ".join(f"{IMAGES}/{name}" for name in sorted(survey.scan.newer_layout))
+        if scan.newer_layout:
+            names = ", ".join(f"{IMAGES}/{name}" for name in sorted(scan.newer_layout))
             lasting.add(Condition("newer_layout_left_alone", names))
         for condition in sorted(lasting - self._lasting, key=str):
             ledger.enter(Entry(condition.event, facts=condition.facts()))

@@ -261,14 +261,15 @@ class DeletionRun:
             ledger.suspended.extend(self.surveyor.suspensions_of(again))
             if ledger.suspended:
                 return BatchResult(left=chosen, is_last=True)
+            policy = self.planner.policy
             # guard(references-read-under-claim): References are read again once the batch is claimed: a guest made
             # after the plan keeps its image.
             recheck = Recheck(
                 again.keys,
-                self.planner.policy.shortest_window_ns,
+                policy.shortest_window_ns,
                 ledger.now_ns,
                 takes_leases=not self.surveyor.file_leases_break,
-                depends_on_tags=self.planner.policy.asks_tags,
+                depends_on_tags=policy.asks_tags,
             )
             within_ns = min(max(4 * (looked_ns - begin_ns), _SHORTEST_NS), _LONGEST_NS)
             # guard(claim-outlasts-the-thread): The claim lasts until the thread has ended, whatever happens to the

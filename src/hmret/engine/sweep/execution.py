@@ -162,9 +162,8 @@ class PlanExecution:
             inventory = attrs.evolve(seen_by(policy, before, survey.inventory), fleet=None)
             made = await self.planner.decide(inventory, datetime_of(self.ledger.now_ns), policy=policy)
             if made.suspended:
-                self.ledger.suspended.extend(
-                    one for one in made.suspended if one not in self.ledger.suspended
-                )
+                known = self.ledger.suspended
+                known.extend(one for one in made.suspended if one not in known)
                 self._end("suspended")
                 break
             self._allowed = frozenset((row.repository, row.digest) for row in made.deletions)
@@ -279,7 +278,8 @@ class PlanExecution:
 
     async def _delete(self, deletions: Sequence[Deletion]) -> None:
         """Delete images, as far as the settings in force and the limits of the sweep allow."""
-        frees_at_once = self.plan.pressure is not None and self.plan.pressure.frees_at_once
+        pressure = self.plan.pressure
+        frees_at_once = pressure is not None and pressure.frees_at_once
         while deletions and not self._has_ended:
             chosen = await self.threads.run_alone(self._choose, deletions)
             # guard(reload-interrupts-batch): Settings changed during a sweep count from the next image on: the batch

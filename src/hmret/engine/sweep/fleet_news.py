@@ -36,7 +36,8 @@ class FleetNews:
         # guard(fleet-knows-the-policy-first): Under new settings nothing may be released by a token that was taken
         # under other ones.
         self.link.use_policy(policy_fingerprint(config))
-        copies = await self.threads.run_alone(_whole_copies, survey.scan.repositories.values())
+        repositories = survey.inventory.repositories
+        copies = await self.threads.run_alone(_whole_copies, repositories.values())
         self._copies, self._bytes = len(copies), sum(copy.disk_bytes for copy in copies)
         if not self._has_told:
             # A host that joins is seen with this at once; one that sweeps once and leaves tells no more.

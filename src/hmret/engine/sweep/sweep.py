@@ -121,7 +121,8 @@ class Sweep:
         await self.deletions.check_folder()
         phases = Phases(self.surveyor.boot_ns)
         leases = await self.locks.begin_sweep()
-        surveyor, uses = self.surveyor, self.surveyor.uses.take()
+        surveyor = self.surveyor
+        uses = surveyor.uses.take()
         reading = surveyor.clock.read()
         if releases_brake:
             await surveyor.brake.release(reading)
@@ -345,14 +346,15 @@ class Sweep:
 
         Returns whether all unseen uses are on record.
         """
-        states = self.surveyor.states
+        surveyor = self.surveyor
+        states = surveyor.states
         try:
-            await self.surveyor.folders.renew(survey.folders)
+            await surveyor.folders.renew(survey.folders)
         except OSError as error:
             ledger.add_record_error(f"{OWN}/{FOLDERS}", error)
         try:
             if not survey.is_remembered or plan.remembered != survey.inventory.remembered:
-                await self.surveyor.references.remember(plan.remembered)
+                await surveyor.references.remember(plan.remembered)
         except OSError as error:
             # It is remembered until a restart; after one, references seen for the first time protect more.
             ledger.add_record_error(f"{OWN}/{REMEMBERED}", error)
