@@ -89,8 +89,7 @@ class TreeActor(DiskActor, Generic[F, R]):
                 await self._threads.run_alone(self._read_record)
             self._cache.begin()
             await self._threads.read(self._find_changed)
-            lanes = Lanes(self._threads, self._take, self._look, self._put)
-            await lanes.run()
+            await Lanes(self._threads, self._take, self._look, self._put).run()
             folders, is_new = self._cache.end()
             if is_new or self._last is None:
                 self._last = await self._threads.run_alone(self._put_together, folders)

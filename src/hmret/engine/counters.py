@@ -40,17 +40,15 @@ PHASES = ("survey", "plan", "timers", "delete", "record")
 """The phases of a sweep, in order: find what there is, decide, write timers, delete, and write down what was done."""
 
 
-def _no_counts(histogram: "Histogram") -> list[int]:
-    return [0] * (len(histogram.bounds) + 1)
-
-
 @define(eq=False)
 class Histogram:
     """A histogram of durations in seconds."""
 
     bounds: Sequence[float]
     """Upper bounds of the buckets, ascending and inclusive; one more bucket holds everything above the last."""
-    counts: list[int] = attrs.field(default=attrs.Factory(_no_counts, takes_self=True), init=False)
+    counts: list[int] = attrs.field(
+        default=attrs.Factory(lambda self: [0] * (len(self.bounds) + 1), takes_self=True), init=False
+    )
     """The count of each bucket, not cumulative."""
     total_seconds: float = attrs.field(default=0.0, init=False)
 

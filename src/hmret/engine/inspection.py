@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from hmret.actors.scanner import Scanner
 from hmret.disk.layout import CONTENT, DIGEST_HEX, IMAGES, digest_of, hex_of, path_below
 from hmret.engine.planner import Planner
 from hmret.engine.surveyor import Survey, Surveyor
@@ -25,7 +24,6 @@ class Inspection:
 
     surveyor: Surveyor
     planner: Planner
-    scanner: Scanner
 
     @property
     def last_plan(self) -> Plan | None:
@@ -116,7 +114,8 @@ class Inspection:
         """Find the image that a reference currently points to."""
         if named.digest is not None:
             return named.repository, named.digest
-        digest = await self.scanner.resolve_tag(named.repository, named.tag or "latest")
+        scanner = self.surveyor.scanner
+        digest = await scanner.resolve_tag(named.repository, named.tag or "latest")
         if digest is None:
             raise ImageNotFoundError(f"{text}: not in the cache")
         return named.repository, digest

@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any
 
 import anyio
-import anyio.abc
 import attrs
 
 from hmret.actors.deleter import Deleter
@@ -47,29 +46,6 @@ from hmret.engine.watch.looks import knowing_boot
 from hmret.model.fleet import FleetLink
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.times import timedelta_nanoseconds
-from hmret.model.values import frozen
-
-
-@frozen(eq=False)
-class _Actors:
-    """All actors of one engine."""
-
-    watchers: Watchers
-    deleter: Deleter
-    journal: JournalKeeper
-
-    @property
-    def by_name(self) -> dict[str, Actor[Any]]:
-        """The actors by name."""
-        watchers = attrs.asdict(self.watchers, recurse=False)
-        return {**watchers, "deleter": self.deleter, "journal": self.journal}
-
-    def running(self) -> AbstractAsyncContextManager[anyio.abc.TaskGroup]:
-        """Run them for the duration of a block; the locks end first, so that no caller waits in vain."""
-        return running(
-            (*self.watchers.actors, self.deleter, self.journal),
-            closed_first=(self.watchers.locks, self.deleter),
-        )
 
 
 def open_retention(
@@ -131,20 +107,18 @@ async def open_engine(
         platform = await knowing_boot(platform, data_fd)
         watchers = Watchers.of(platform, data_fd, sources, read_files=metadata_files)
         counters = Counters()
-        actors = _Actors(
-            watchers,
-            Deleter(filesystem, data_fd, platform.threads, monotonic_ns=platform.monotonic_ns),
-            JournalKeeper(
-                filesystem,
-                data_fd,
-                platform.threads,
-                partial(_note_journal_failure, counters),
-                enabled=config.journal,
-            ),
+        deleter = Deleter(filesystem, data_fd, platform.threads, monotonic_ns=platform.monotonic_ns)
+        journal = JournalKeeper(
+            filesystem,
+            data_fd,
+            platform.threads,
+            partial(_note_journal_failure, counters),
+            enabled=config.journal,
         )
         async with (
             _saving_caches(watchers, platform),
-            actors.running() as tasks,
+            # The locks end first, so that no caller waits in vain.
+            running((*watchers.actors, deleter, journal), closed_first=(watchers.locks, deleter)) as tasks,
             AsyncExitStack() as fleet,
         ):
             inspection = await inspect(
@@ -163,17 +137,18 @@ async def open_engine(
             sweeps = await _sweep(
                 platform,
                 inspection,
-                actors,
+                deleter,
+                journal,
                 counters=counters,
                 data_fd=data_fd,
                 data_dir=data_dir,
                 events=events,
                 link=link,
             )
-            await _reopen_undone(platform, data_fd, actors.deleter)
-            await _recover(sweeps, actors.deleter, platform.clock)
-            await actors.deleter.fill_reserve()
-            await _try_leases(sweeps, filesystem, platform, data_fd)
+            await _reopen_undone(platform, data_fd, deleter)
+            await _recover(sweeps, deleter, platform.clock)
+            await deleter.fill_reserve()
+            await _try_leases(sweeps, platform, data_fd)
             sweeps.counters.add_settings(platform.clock.now_ns())
             schedule = Schedule(config, sweeps)
             tasks.start_soon(schedule.run)
@@ -184,12 +159,17 @@ async def open_engine(
                 from hmret.engine.fleet.host_fleet import host_fleet_of  # noqa: PLC0415 - without a fleet it is not imported
 
                 host_fleet = host_fleet_of(link)
+            actors: dict[str, Actor[Any]] = {
+                "sweeps": schedule,
+                **attrs.asdict(watchers, recurse=False),
+                "deleter": deleter,
+                "journal": journal,
+            }
             try:
-                by_name: dict[str, Actor[Any]] = {"sweeps": schedule, **actors.by_name}
-                yield Retention(inspection, sweeps, schedule, by_name, host_fleet)
+                yield Retention(inspection, sweeps, schedule, actors, host_fleet)
             finally:
                 sweeps.events.end()
-                actors.deleter.stop_early()
+                deleter.stop_early()
                 await schedule.stop()
                 with anyio.CancelScope(shield=True):
                     await sweeps.save_users()
@@ -217,9 +197,9 @@ def _claimed(filesystem: Filesystem, data_fd: int, path: str) -> DataDir:
         raise OSError(error.errno, detail, path_below(path, OWN)) from None
 
 
-async def _try_leases(sweeps: Sweep, filesystem: Filesystem, platform: Platform, data_fd: int) -> None:
+async def _try_leases(sweeps: Sweep, platform: Platform, data_fd: int) -> None:
     """Find out whether a rename breaks the kernel's leases here, and log it if so."""
-    if await platform.threads.run(do_leases_break, filesystem, data_fd):
+    if await platform.threads.run(do_leases_break, platform.filesystem, data_fd):
         sweeps.surveyor.file_leases_break = True
         sweeps.deletions.leases_offered = False
         log_event(logging.WARNING, "leases_broken", detail=LEASES_BROKEN)
@@ -266,13 +246,6 @@ def _note_journal_failure(counters: Counters, error: OSError, is_first: bool) ->
         log_event(logging.WARNING, "journal_not_written", error=error.strerror)
 
 
-def _tell_unlocked(data_dir: DataDir) -> None:
-    """Warn once that two data directories that share their images would not notice each other."""
-    error, data_dir.lock_error = data_dir.lock_error, None
-    if error is not None:
-        log_event(logging.WARNING, "images_not_locked", error=error.strerror)
-
-
 def _quarantine(
     platform: Platform, inspection: Inspection, deleter: Deleter, counters: Counters
 ) -> Quarantine:
@@ -290,7 +263,8 @@ def _quarantine(
 async def _sweep(
     platform: Platform,
     inspection: Inspection,
-    actors: _Actors,
+    deleter: Deleter,
+    journal: JournalKeeper,
     *,
     counters: Counters,
     data_fd: int,
@@ -300,11 +274,14 @@ async def _sweep(
 ) -> Sweep:
     """Assemble the parts that sweep, on top of those that survey; `link`: the fleet, None: there is none."""
     filesystem, threads = platform.filesystem, platform.threads
-    surveyor, planner, deleter = inspection.surveyor, inspection.planner, actors.deleter
+    surveyor, planner = inspection.surveyor, inspection.planner
 
     async def check_folder() -> None:
         await threads.run(data_dir.check)
-        _tell_unlocked(data_dir)
+        error, data_dir.lock_error = data_dir.lock_error, None
+        if error is not None:
+            # Two data directories that share their images would not notice each other; it is logged once.
+            log_event(logging.WARNING, "images_not_locked", error=error.strerror)
 
     quarantine = _quarantine(platform, inspection, deleter, counters)
     last_users = LastUsers(lambda users: threads.run(save_last_users, filesystem, data_fd, users))
@@ -336,7 +313,7 @@ async def _sweep(
         deleter,
         surveyor.locks,
         quarantine,
-        actors.journal,
+        journal,
         threads,
         partial(threads.run, trash_bytes, filesystem, surveyor.config.data_dir, quarantine.names),
         counters,

@@ -236,7 +236,7 @@ async def inspect(
         brake,
         backoff,
     )
-    return Inspection(surveyor, Planner(Policy.of(config), watchers.scanner, threads), watchers.scanner)
+    return Inspection(surveyor, Planner(Policy.of(config), watchers.scanner, threads))
 
 
 def _tell_expiry(lease: Lease) -> None:

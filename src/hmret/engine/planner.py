@@ -162,14 +162,12 @@ class FleetQuestions:
     """Whether to ask again about everything held back, however recently it was asked about."""
     seconds: float = attrs.field(kw_only=True)
     """How long the answers may take altogether; what has not been answered by then stays."""
-    _deadline: float = attrs.field(init=False)
+    _deadline: float = attrs.field(
+        default=attrs.Factory(lambda self: anyio.current_time() + self.seconds, takes_self=True), init=False
+    )
     _asked: set[str] = attrs.field(factory=set, init=False)
     _further: int = attrs.field(default=0, init=False)
     _has_begun: bool = attrs.field(default=False, init=False)
-
-    @_deadline.default
-    def _from_now(self) -> float:
-        return anyio.current_time() + self.seconds
 
     def view(self) -> FleetView:
         """Return what is known now."""

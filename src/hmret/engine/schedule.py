@@ -27,8 +27,8 @@ class Schedule(CallActor):
     """The actor that runs sweeps.
 
     These bypass the mailbox:
-        `begin`, `reconfigure` and `stop` are called on the engine's event loop and never change a running sweep but
-        by what it looks at itself; the others are numbers for display.
+        `begin`, `reconfigure` and `stop` are called on the engine's event loop; a running sweep looks by itself at
+        what they set; the rest are figures for display.
     """
 
     def __init__(self, config: RetentionConfig, sweeps: Sweep) -> None:

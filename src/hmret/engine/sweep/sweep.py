@@ -71,16 +71,15 @@ class Sweep:
     """What the fleet is told by each sweep; None: this host is in none."""
     stopped_timers: StoppedTimers | None = attrs.field(default=None, init=False)
     """The timers that a sweep has stopped because of the patterns in force; None: none."""
-    _save_at_ns: int = attrs.field(init=False)
+    _save_at_ns: int = attrs.field(
+        default=attrs.Factory(lambda self: self.surveyor.boot_ns() + _SAVE_EVERY_NS, takes_self=True),
+        init=False,
+    )
     """When what is known is saved next, by the boot-time clock."""
     _conditions: Conditions = attrs.field(factory=Conditions, init=False)
     _leftovers: tuple[tuple[str, str], ...] = attrs.field(default=(), init=False)
     """Paths of what the last recovery could not finish, and why."""
     new_settings: NewSettings = attrs.field(factory=NewSettings, init=False)
-
-    @_save_at_ns.default
-    def _not_at_once(self) -> int:
-        return self.surveyor.boot_ns() + _SAVE_EVERY_NS
 
     def reconfigure(self, config: RetentionConfig) -> None:
         """Apply new settings; while a sweep runs, `change_settings` is called instead."""

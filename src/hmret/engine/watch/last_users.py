@@ -15,10 +15,6 @@ from hmret.model.plan.plan import USERS_SHOWN, Plan
 from hmret.model.records.users import UsersRecord
 from hmret.model.values import define
 
-_NOBODY: Mapping[str, object] = {}
-_NO_SOURCES: Mapping[str, tuple[str, ...]] = {}
-_NO_NAMES: Mapping[str, str] = {}
-
 
 @define(eq=False)
 class LastUsers:
@@ -52,7 +48,7 @@ class LastUsers:
         now = dict(plan.sources())
         for repository, by_digest in before.items():
             if now.get(repository) is not by_digest:
-                left = now.get(repository, _NO_SOURCES)
+                left = now.get(repository, {})
                 for digest, sources in by_digest.items():
                     if digest not in left:
                         self._past[repository, digest] = _record((repository, digest), sources, names)
@@ -68,9 +64,9 @@ class LastUsers:
     def facts(self, key: Key) -> Mapping[str, object]:
         """Return who last referred to an image; empty if unknown."""
         repository, digest = key
-        sources = self._sources.get(repository, _NO_SOURCES).get(digest)
+        sources = self._sources.get(repository, {}).get(digest)
         users = self._past.get(key) if sources is None else _record(key, sources, self._names)
-        return _NOBODY if users is None else users.facts
+        return {} if users is None else users.facts
 
     def unsaved(self) -> tuple[UsersRecord, ...] | None:
         """Return what needs to be recorded, None: nothing; to be called in a thread, as there may be many."""
@@ -84,7 +80,7 @@ class LastUsers:
 
     @property
     def _names(self) -> Mapping[str, str]:
-        return _NO_NAMES if self._noted is None else self._noted[0].names
+        return {} if self._noted is None else self._noted[0].names
 
     def _as_record(self) -> tuple[UsersRecord, ...]:
         names = self._names
