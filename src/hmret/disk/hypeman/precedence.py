@@ -5,6 +5,7 @@ while the content is unfinished or has failed. Content that is ready but has no 
 """
 
 from collections.abc import Iterator, Mapping, Set as AbstractSet
+from typing import cast
 
 import msgspec
 
@@ -119,3 +120,14 @@ def effective_tags(legacy: FolderScan, tagged: FolderScan) -> Mapping[str, str]:
 def claimed_digests(legacy: FolderScan, tagged: FolderScan) -> set[str]:
     """List the digests to which a repository has a link, or of which it has a folder."""
     return {*legacy.images, *legacy.tags.values(), *tagged.tags.values()}
+
+
+def share_digests(tagged: FolderScan, contents: Mapping[str, Image]) -> None:
+    """Let the tags of a folder hold the very texts that name their images, of which there may be very many.
+
+    They are replaced by equal ones, so the folder stays what it was.
+    """
+    tags = cast("dict[str, str]", tagged.tags)
+    for tag, content in zip([*tags], map(contents.get, [*tags.values()]), strict=True):
+        if content is not None:
+            tags[tag] = content.digest

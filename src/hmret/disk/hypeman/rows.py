@@ -16,6 +16,7 @@ from hmret.disk.hypeman.precedence import (
     effective_tags,
     is_whole,
     names_at,
+    share_digests,
     tag_names_of_folders,
     tags_folder_of,
 )
@@ -138,7 +139,7 @@ class Rows:
         contents, unusual = self._contents, self._unusual
         owners: dict[str, Names] = {}
         for name in sorted(repositories):
-            _share_digests(self._tagged(name), contents)
+            share_digests(self._tagged(name), contents)
             linked = self._linked_content(name)
             found = self._linked[name] = dict(zip(linked, map(contents.get, linked), strict=True))
             shared = () if owners.keys().isdisjoint(found) else owners.keys() & found.keys()
@@ -393,14 +394,3 @@ def _changed(before: Mapping[str, FolderScan], after: Mapping[str, FolderScan], 
     yield from (digest for digest, image in now.items() if earlier.get(digest) is not image)
     yield from (digest for digest in earlier if digest not in now)
     yield from {*one.unreadable} ^ {*other.unreadable}
-
-
-def _share_digests(tagged: FolderScan, contents: Mapping[str, Image]) -> None:
-    """Let the tags of a folder hold the very texts that name their images, of which there may be very many.
-
-    They are replaced by equal ones, so the folder stays what it was.
-    """
-    tags = cast("dict[str, str]", tagged.tags)
-    for tag, content in zip([*tags], map(contents.get, [*tags.values()]), strict=True):
-        if content is not None:
-            tags[tag] = content.digest
