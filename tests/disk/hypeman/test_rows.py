@@ -44,6 +44,16 @@ def unready(host: Host, repository: str = ALPINE) -> Mapping[str, str]:
 # Who owns content.
 
 
+def test_the_text_of_a_digest_exists_once_however_many_tags_have_it(memory: Host) -> None:
+    put_content(memory, "a")
+    put_link(memory, ALPINE, "latest", "a")
+    put_link(memory, ALPINE, "3.20", "a")
+    put_link(memory, ALPINE, "gone", "b")
+    [(name, image)] = (found := rows(memory).repositories[ALPINE]).images.items()
+    assert name is found.tags["latest"] is found.tags["3.20"] is image.digest
+    assert found.tags == {"latest": A, "3.20": A, "gone": B}
+
+
 def test_every_repository_with_a_link_to_content_owns_it(memory: Host) -> None:
     put_content(memory, "a", name=f"{KERNEL}:1")
     put_link(memory, MIRROR, "latest", "a")
@@ -353,6 +363,7 @@ def test_rows_that_are_renewed_are_those_that_are_made_at_once(memory: Host, see
     renewed = Rows()
     known: dict[str, FolderScan] = {}
     last: RowsFound | None = None
+    owners: dict[str, tuple[str, ...]] = {}
     for _ in range(40):
         for _ in range(chance.choice([0, 1, 1, 1, 2, 5])):
             chance.choice(CHANGES)(memory, chance)
@@ -362,8 +373,10 @@ def test_rows_that_are_renewed_are_those_that_are_made_at_once(memory: Host, see
         assert dict(found.owners) == dict(expected.owners)
         assert (found.bases, found.ownerless) == (expected.bases, expected.ownerless)
         if last is not None:
+            # What was made before is as it was.
+            assert dict(last.owners) == owners
             for name, repository in found.repositories.items():
                 before = last.repositories.get(name)
                 assert repository is before or repository != before
             assert found.bases is last.bases or found.bases != last.bases
-        last = found
+        last, owners = found, dict(found.owners)

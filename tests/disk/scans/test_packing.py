@@ -131,6 +131,13 @@ def test_a_digest_is_one_text_wherever_it_stands() -> None:
     assert repository.tags["latest"] is repository.images[A].digest
 
 
+def test_texts_that_very_many_images_have_exist_once() -> None:
+    images = {one: Image(one, "ready", content_name=ALPINE) for one in (A, B)}
+    one, other = again(FolderScan("content/3f", Repository("", images, {}))).images.values()
+    assert one.status is other.status
+    assert one.content_name is other.content_name
+
+
 def test_marks_that_are_damaged_are_none() -> None:
     packed = msgspec.msgpack.decode(pack_images([FULL]))
     packed[0][8] = packed[0][8][:-1]
