@@ -357,7 +357,7 @@ def test_an_error_that_is_nobodys_fault_in_advance_is_one_line_and_1(
     def fail(_: object) -> None:
         raise HmretError("two\nlines")
 
-    monkeypatch.setattr("hmret.cli.commands.check_config.write_result", fail)
+    monkeypatch.setattr("hmret.cli.parsing.options.write_result", fail)
     assert call("check-config") == (1, "", "hmret: error: two\\nlines\n")
 
 

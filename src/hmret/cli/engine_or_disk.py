@@ -23,6 +23,7 @@ class Asked:
     method: str
     path: str
     body: Mapping[str, object] | None = None
+    parameters: Mapping[str, str] | None = None
 
 
 def ask_or_do(
@@ -30,16 +31,21 @@ def ask_or_do(
     asked: Asked,
     kind: type[D],
     work: Callable[[RetentionConfig], Awaitable[object]],
+    config: RetentionConfig | None = None,
 ) -> D:
     """Run an operation in the running engine and say so, otherwise in this process; returns the document.
+
+    `config`: the settings; None: those that the options name are loaded.
 
     Raises:
         HmretError: the engine or the work failed.
     """
-    config = common.settings().config
+    if config is None:
+        config = common.settings().config
     engine = answering_engine(common, config)
     if engine is not None:
-        return engine.read_as(kind, engine.ask(asked.method, asked.path, body=asked.body))
+        document = engine.ask(asked.method, asked.path, body=asked.body, parameters=asked.parameters)
+        return engine.read_as(kind, document)
     return document_of(kind, do_here(common, config, partial(work, config)))
 
 

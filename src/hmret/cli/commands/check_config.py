@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import attrs
 from cyclopts import Parameter
 
-from hmret.cli.display.output import printable, write_json, write_result
+from hmret.cli.display.output import printable
 from hmret.cli.display.tables import format_table
 from hmret.cli.parsing.fewer_options import CHECKING, Checking
 from hmret.disk.data_dir_warnings import try_leases
@@ -28,14 +28,11 @@ def check_config(
         return 0
     # The only command that may test something on the disk for its result.
     settings = attrs.evolve(settings, warnings=(*settings.warnings, *try_leases(settings.config.data_dir)))
-    if common.json:
-        values = {
-            key: {"value": one.value, "source": one.source, "path": one.path}
-            for key, one in settings.values.items()
-        }
-        write_json({"settings": values, "warnings": list(settings.warnings)})
-    else:
-        write_result("\n".join(_tell(settings)))
+    values = {
+        key: {"value": one.value, "source": one.source, "path": one.path}
+        for key, one in settings.values.items()
+    }
+    common.write({"settings": values, "warnings": list(settings.warnings)}, _tell(settings))
     return 0
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from hmret.api.wire.structs_outcomes import ConfirmedDocument
-from hmret.cli.display.output import printable, write_json, write_result
+from hmret.cli.display.output import printable
 from hmret.cli.engine_or_disk import Asked, ask_or_do
 from hmret.cli.engines import opened_engine
 from hmret.cli.parsing.fewer_options import WITHOUT_POLICY, WithoutPolicy
@@ -22,10 +22,7 @@ def confirm(
     """Confirm that the present state is correct."""
     asked = Asked("POST", "/v1/confirm", {"what": list(what)})
     document = ask_or_do(common, asked, ConfirmedDocument, partial(_confirm, what))
-    if common.json:
-        write_json(document)
-        return 0
-    write_result("\n".join(_tell(document.confirmed, what)))
+    common.write(document, _tell(document.confirmed, what))
     return 0
 
 

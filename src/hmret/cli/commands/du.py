@@ -9,7 +9,6 @@ import msgspec
 from hmret.api.wire.convert_outcomes import forecast_document
 from hmret.api.wire.structs_outcomes import ForecastDocument
 from hmret.cli.display.columns import Column, format_columns, last_part, shorten_repository
-from hmret.cli.display.output import write_json, write_result
 from hmret.cli.display.tables import format_size, format_table
 from hmret.cli.parsing.options import DEFAULTS, Common
 from hmret.cli.planning import Made, make_plan
@@ -52,21 +51,17 @@ def du(*, common: Common = DEFAULTS) -> int:
     repositories = _by_repository(made.verdicts)
     space = _look_at_disk(made.config)
     marks = _marks(made.config.disk, space)
-    if common.json:
-        write_json(
-            {
-                "at": made.head.at,
-                "data_dir": made.head.data_dir,
-                "images": forecast.images,
-                "bytes": forecast.bytes,
-                "repositories": repositories,
-                "reasons": forecast.holdings,
-                "disk": space,
-                "marks": marks,
-            }
-        )
-    else:
-        write_result("\n".join(_tell(forecast, repositories, space, marks)))
+    document = {
+        "at": made.head.at,
+        "data_dir": made.head.data_dir,
+        "images": forecast.images,
+        "bytes": forecast.bytes,
+        "repositories": repositories,
+        "reasons": forecast.holdings,
+        "disk": space,
+        "marks": marks,
+    }
+    common.write(document, _tell(forecast, repositories, space, marks))
     return 0
 
 

@@ -6,7 +6,7 @@ from operator import itemgetter
 from urllib.parse import quote
 
 from hmret.api.wire.convert import explain_document, explained_detail, read_explained
-from hmret.cli.display.output import printable, write_json, write_result
+from hmret.cli.display.output import printable
 from hmret.cli.display.reasons import describe_reason
 from hmret.cli.display.tables import format_size, format_table, format_when, put_suspension
 from hmret.cli.display.words import STOP, action_of
@@ -39,10 +39,7 @@ def explain(image: Named, /, *, common: Common = DEFAULTS) -> int:
         verdict, causes, names, paths = do_here(common, config, partial(_explain, config, image))
         document = explain_document(verdict, causes, names, paths=paths)
         suspended, enabled = list(map(put_suspension, causes)), config.active
-    if common.json:
-        write_json(document)
-    else:
-        write_result("\n".join(_tell(verdict, suspended, config, names, enabled=enabled)))
+    common.write(document, _tell(verdict, suspended, config, names, enabled=enabled))
     return 0
 
 

@@ -1,15 +1,15 @@
 """`forecast`: when images expire."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from hmret.api.wire.convert_outcomes import forecast_document
-from hmret.api.wire.structs_outcomes import MOST_DAYS, DueDocument, ForecastDocument
+from hmret.api.wire.structs_outcomes import MOST_DAYS, ForecastDocument
+from hmret.cli.client import Engine
 from hmret.cli.display.logs import log_warnings
-from hmret.cli.display.output import write_json, write_result
 from hmret.cli.display.tables import format_size, format_table
 from hmret.cli.engine_or_disk import answering_engine, do_here
 from hmret.cli.engines import opened_inspection
@@ -38,11 +38,7 @@ def forecast(
         document: Any = engine.ask("GET", "/v1/forecast", parameters={"days": str(days)})
     else:
         document = forecast_document(do_here(common, settings.config, partial(_foresee, settings, days)))
-    if common.json:
-        write_json(document)
-    else:
-        read = document if engine is None else engine.read_as(ForecastDocument, document)
-        write_result("\n".join(_tell(read.days)))
+    common.write(document, _tell(document, engine))
     return 0
 
 
@@ -52,7 +48,8 @@ async def _foresee(settings: Settings, days: int) -> Outlook:
         return summarize(await inspection.plan(), days=days)
 
 
-def _tell(days: Sequence[DueDocument]) -> Iterator[str]:
+def _tell(document: Any, engine: Engine | None) -> Iterator[str]:
+    days = (document if engine is None else engine.read_as(ForecastDocument, document)).days
     most = max(day.bytes for day in days)
     rows = [
         (day.date.isoformat(), str(day.images), format_size(day.bytes), _bar(day.bytes, most)) for day in days

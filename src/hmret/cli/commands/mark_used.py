@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from hmret.api.wire.structs_outcomes import MarkedUsedDocument
-from hmret.cli.display.output import printable, write_json, write_result
+from hmret.cli.display.output import printable
 from hmret.cli.engine_or_disk import Asked, ask_or_do
 from hmret.cli.engines import opened_engine
 from hmret.cli.parsing.fewer_options import WITHOUT_POLICY, WithoutPolicy
@@ -26,11 +26,8 @@ def mark_used(
     """Mark an image used."""
     asked = Asked("POST", "/v1/mark-used", {"image": image, "digest": digest})
     used = ask_or_do(common, asked, MarkedUsedDocument, partial(_mark_used, image, digest))
-    if common.json:
-        write_json(used)
-    else:
-        outcome = "cleared" if used.cleared else "nothing to clear"
-        write_result(printable(f"{used.repository}@{used.digest} {outcome}"))
+    outcome = "cleared" if used.cleared else "nothing to clear"
+    common.write(used, [printable(f"{used.repository}@{used.digest} {outcome}")])
     return 0
 
 

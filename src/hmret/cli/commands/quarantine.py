@@ -40,10 +40,7 @@ def restore(
     """Restore a deleted image from quarantine."""
     asked = Asked("POST", "/v1/restore", {"image": image, "digest": digest})
     restored = ask_or_do(common, asked, RestoredDocument, partial(_restore, image, digest))
-    if common.json:
-        write_json(restored)
-    else:
-        write_result(printable(_tell(restored)))
+    common.write(restored, [printable(_tell(restored))])
     return 0
 
 

@@ -11,7 +11,7 @@ from hmret.api.wire.convert_outcomes import sweep_document
 from hmret.api.wire.structs_outcomes import DeletedImageDocument, SweepReportDocument
 from hmret.cli.client import find_engine, say_who_answers
 from hmret.cli.display.logs import log_warnings
-from hmret.cli.display.output import is_terminal, printable, say, write_json, write_result
+from hmret.cli.display.output import is_terminal, printable, say
 from hmret.cli.display.progress import sweep_in_sight
 from hmret.cli.display.tables import (
     format_seconds,
@@ -62,10 +62,7 @@ def sweep(
     else:
         made = _sweep_here(settings, common, release_brake=release_brake, stop_timers=stop_timers)
         document = report = sweep_document(made)
-    if common.json:
-        write_json(document)
-    else:
-        write_result("\n".join(_tell(report)))
+    common.write(document, _tell(report))
     return 0 if report.status in _DONE else 1
 
 

@@ -15,7 +15,7 @@ import msgspec
 
 from hmret.api.wire.convert_fleet import holdings_document
 from hmret.api.wire.structs_fleet import FleetHoldingsDocument
-from hmret.cli.commands.fleet.display import holdings_table
+from hmret.cli.commands.fleet.display import tell_holdings
 from hmret.cli.demo.clock import DemoClock
 from hmret.cli.demo.image_store import ImageStore, StoredImage
 from hmret.cli.demo.own_etcd import find_etcd, running_etcd
@@ -195,7 +195,8 @@ class _Story:
         found = holdings_document(await self.operator.holdings(self._image.digest), None)
         self.held.append(found)
         if not self.is_silent:
-            print("\n".join(f"          {line}" for line in holdings_table(found).splitlines()), flush=True)
+            lines = "\n".join(tell_holdings(found)).splitlines()
+            print("\n".join(f"          {line}" for line in lines), flush=True)
 
     def _counts(self, copies: int) -> Callable[[], Awaitable[bool]]:
         async def counts() -> bool:

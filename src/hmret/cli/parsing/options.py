@@ -1,7 +1,7 @@
 """The options that commands share, and the settings that result from them."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from hmret.cli.display.logs import LogFormat, LogLevel, logging_to_stderr
+from hmret.cli.display.output import write_json, write_result
 from hmret.disk.data_dir_warnings import doubt_data_dir
 from hmret.model.durations import parse_span
 from hmret.model.errors import ConfigError
@@ -131,6 +132,17 @@ class Common:
     def logging(self, default_level: LogLevel = "warning") -> AbstractContextManager[None]:
         """Write log lines to standard error as the options specify."""
         return logging_to_stderr(self.log_format, self.log_level or default_level)
+
+    def write(self, document: object, lines: Iterable[str]) -> None:
+        """Write a result: as a JSON document if the options ask for that, else as lines for people.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        if self.json:
+            write_json(document)
+        else:
+            write_result("\n".join(lines))
 
 
 DEFAULTS = Common()

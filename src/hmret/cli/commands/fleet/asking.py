@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from hmret.api.wire import structs_fleet as structs
-from hmret.cli.commands.fleet.display import holdings_table, plan_table, status_table
+from hmret.cli.commands.fleet.display import tell_holdings, tell_plan, tell_status
 from hmret.cli.commands.fleet.on_etcd import ask_fleet, host_name, own_holder
-from hmret.cli.display.output import write_json, write_result
+from hmret.cli.engine_or_disk import Asked
 from hmret.cli.engines import opened_inspection
 from hmret.cli.parsing.fewer_options import WITHOUT_POLICY, WithoutPolicy
 from hmret.model.errors import FleetError, ImageNotFoundError
@@ -29,13 +29,8 @@ _Image = Annotated[
 
 def status(*, common: WithoutPolicy = WITHOUT_POLICY) -> int:
     """Show the hosts of the fleet."""
-    document = ask_fleet(
-        common, lambda engine: engine.ask("GET", "/v1/fleet"), structs.FleetDocument, _read_status
-    )
-    if common.json:
-        write_json(document)
-    else:
-        write_result(status_table(document))
+    document = ask_fleet(common, Asked("GET", "/v1/fleet"), structs.FleetDocument, _read_status)
+    common.write(document, tell_status(document))
     return 0 if document.state is FleetState.JOINED else 1
 
 
@@ -49,16 +44,9 @@ def holdings(image: _Image, /, *, common: WithoutPolicy = WITHOUT_POLICY) -> int
         found = await operator.holdings(digest, config.fleet.min_copies)
         return holdings_document(found, own_holder(config))
 
-    document = ask_fleet(
-        common,
-        lambda engine: engine.ask("GET", "/v1/fleet/holdings", parameters={"image": image}),
-        structs.FleetHoldingsDocument,
-        on_etcd,
-    )
-    if common.json:
-        write_json(document)
-    else:
-        write_result(holdings_table(document))
+    asked = Asked("GET", "/v1/fleet/holdings", parameters={"image": image})
+    document = ask_fleet(common, asked, structs.FleetHoldingsDocument, on_etcd)
+    common.write(document, tell_holdings(document))
     return 0 if document.holders else 1
 
 
@@ -72,13 +60,8 @@ def plan(*, common: WithoutPolicy = WITHOUT_POLICY) -> int:
         async with opened_inspection(config) as inspection:
             return fleet_plan_document(await inspection.plan(), status, holder=own_holder(config))
 
-    document = ask_fleet(
-        common, lambda engine: engine.ask("GET", "/v1/fleet/plan"), structs.FleetPlanDocument, on_etcd
-    )
-    if common.json:
-        write_json(document)
-    else:
-        write_result(plan_table(document))
+    document = ask_fleet(common, Asked("GET", "/v1/fleet/plan"), structs.FleetPlanDocument, on_etcd)
+    common.write(document, tell_plan(document))
     return 0
 
 

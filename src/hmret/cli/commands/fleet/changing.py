@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from hmret.api.wire import structs_fleet as structs
-from hmret.cli.commands.fleet.display import last_copies_table, put_paused
-from hmret.cli.commands.fleet.on_etcd import ask_fleet, posting, who
-from hmret.cli.display.output import printable, say, write_json, write_result
+from hmret.cli.commands.fleet.display import put_paused, tell_drained
+from hmret.cli.commands.fleet.on_etcd import ask_fleet, who
+from hmret.cli.display.output import printable, say
+from hmret.cli.engine_or_disk import Asked
 from hmret.cli.parsing.fewer_options import WITHOUT_POLICY, WithoutPolicy
 from hmret.cli.parsing.options import FLAG
 from hmret.model.policy.config import RetentionConfig
@@ -49,40 +50,25 @@ def set_setting(
     common: WithoutPolicy = WITHOUT_POLICY,
 ) -> int:
     """Change a setting of the whole fleet."""
-    changed = _change(
-        common, "set", {"key": key, "value": value}, lambda operator: operator.change(key, value)
+    asked = _posting("set", key=key, value=value)
+    return _change(
+        common,
+        asked,
+        lambda operator: operator.change(key, value),
+        lambda settings: f"{key}: {getattr(settings, key)}",
     )
-    if common.json:
-        write_json(changed)
-    else:
-        write_result(f"{key}: {getattr(changed.settings, key)}")
-    return 0
 
 
 def pause(*, reason: _Reason = "", common: WithoutPolicy = WITHOUT_POLICY) -> int:
     """Pause all deletion on all hosts of the fleet."""
     by = who()
-    changed = _change(
-        common,
-        "pause",
-        {"by": by, "reason": reason},
-        lambda operator: operator.pause(by, datetime.now(UTC), reason),
-    )
-    if common.json:
-        write_json(changed)
-    else:
-        write_result(put_paused(changed.settings))
-    return 0
+    asked = _posting("pause", by=by, reason=reason)
+    return _change(common, asked, lambda operator: operator.pause(by, datetime.now(UTC), reason), put_paused)
 
 
 def resume(*, common: WithoutPolicy = WITHOUT_POLICY) -> int:
     """Resume deletion after a pause."""
-    changed = _change(common, "resume", None, lambda operator: operator.resume())
-    if common.json:
-        write_json(changed)
-    else:
-        write_result(put_paused(changed.settings))
-    return 0
+    return _change(common, _posting("resume"), lambda operator: operator.resume(), put_paused)
 
 
 def drain(
@@ -107,16 +93,13 @@ def drain(
             holders = await operator.drain(host, by, datetime.now(UTC), reason)
             return drain_document(holders, await operator.last_copies(holders, config.fleet.min_copies))
 
-        body = {"host": host, "by": by, "reason": reason}
-        return ask_fleet(common, posting("drain", body), structs.DrainDocument, on_etcd)
+        asked = _posting("drain", host=host, by=by, reason=reason)
+        return ask_fleet(common, asked, structs.DrainDocument, on_etcd)
 
     drained = ask()
     if wait:
         drained = _wait_for_copies(ask, drained)
-    if common.json:
-        write_json(drained)
-    else:
-        write_result("\n".join([f"drained: {', '.join(drained.holders)}", last_copies_table(drained)]))
+    common.write(drained, tell_drained(drained))
     return 0
 
 
@@ -134,26 +117,25 @@ def _begin(common: WithoutPolicy, path: str, call: "Callable[[FleetOperator], Aw
     async def on_etcd(operator: "FleetOperator", _: RetentionConfig) -> structs.FleetGenerationDocument:
         return structs.FleetGenerationDocument(operator.fleet, await call(operator))
 
-    begun = ask_fleet(common, posting(path), structs.FleetGenerationDocument, on_etcd)
-    if common.json:
-        write_json(begun)
-    else:
-        write_result(printable(f"fleet {begun.fleet}, generation {begun.generation}"))
+    begun = ask_fleet(common, _posting(path), structs.FleetGenerationDocument, on_etcd)
+    common.write(begun, [printable(f"fleet {begun.fleet}, generation {begun.generation}")])
     return 0
 
 
 def _change(
     common: WithoutPolicy,
-    path: str,
-    body: dict[str, object] | None,
+    asked: Asked,
     call: "Callable[[FleetOperator], Awaitable[FleetSettings]]",
-) -> structs.FleetSettingsChangedDocument:
+    put: Callable[[structs.FleetSettingsDocument], str],
+) -> int:
     async def on_etcd(operator: "FleetOperator", _: RetentionConfig) -> structs.FleetSettingsChangedDocument:
         from hmret.api.wire.convert_fleet import settings_document  # noqa: PLC0415 - only if no engine runs
 
         return structs.FleetSettingsChangedDocument(settings_document(await call(operator)))
 
-    return ask_fleet(common, posting(path, body), structs.FleetSettingsChangedDocument, on_etcd)
+    changed = ask_fleet(common, asked, structs.FleetSettingsChangedDocument, on_etcd)
+    common.write(changed, map(put, [changed.settings]))
+    return 0
 
 
 def _about_host(
@@ -166,12 +148,14 @@ def _about_host(
     async def on_etcd(operator: "FleetOperator", _: RetentionConfig) -> structs.FleetHoldersDocument:
         return structs.FleetHoldersDocument(await call(operator))
 
-    meant = ask_fleet(common, posting(path, {"host": host}), structs.FleetHoldersDocument, on_etcd)
-    if common.json:
-        write_json(meant)
-    else:
-        write_result("\n".join(f"{holder}: {done}" for holder in meant.holders))
+    meant = ask_fleet(common, _posting(path, host=host), structs.FleetHoldersDocument, on_etcd)
+    common.write(meant, (f"{holder}: {done}" for holder in meant.holders))
     return 0
+
+
+def _posting(path: str, **body: object) -> Asked:
+    """Return the request to a running engine that changes something."""
+    return Asked("POST", f"/v1/fleet/{path}", body or None)
 
 
 def _wait_for_copies(

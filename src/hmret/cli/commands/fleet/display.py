@@ -42,16 +42,15 @@ _IMAGES = (
 )
 
 
-def status_table(fleet: structs.FleetDocument) -> str:
+def tell_status(fleet: structs.FleetDocument) -> Iterator[str]:
     """Show a fleet: what all hosts share, then each host."""
-    facts = [[name, printable(text)] for name, text in _facts(fleet)]
-    lines = [format_table(facts).rstrip("\n")]
+    yield format_table([name, printable(text)] for name, text in _facts(fleet)).rstrip("\n")
     if fleet.hosts:
-        lines += ["", _hosts_table(fleet.hosts)]
-    return "\n".join(lines)
+        yield ""
+        yield _hosts_table(fleet.hosts)
 
 
-def holdings_table(held: structs.FleetHoldingsDocument) -> str:
+def tell_holdings(held: structs.FleetHoldingsDocument) -> Iterator[str]:
     """Show who holds an image."""
     used = "not known" if held.last_used is None else _minute(held.last_used)
     facts = [
@@ -60,8 +59,10 @@ def holdings_table(held: structs.FleetHoldingsDocument) -> str:
         ["min_copies", str(held.min_copies)],
         ["last used", used],
     ]
+    yield format_table(facts).rstrip("\n")
     if not held.holders:
-        return "\n".join([format_table(facts).rstrip("\n"), "no host holds it"])
+        yield "no host holds it"
+        return
     rows = [
         [
             f"{copy.holder} (here)" if copy.here else copy.holder,
@@ -71,36 +72,37 @@ def holdings_table(held: structs.FleetHoldingsDocument) -> str:
         ]
         for copy in held.holders
     ]
-    return "\n".join([format_table(facts).rstrip("\n"), "", format_columns(_COPIES, rows)])
+    yield ""
+    yield format_columns(_COPIES, rows)
 
 
-def plan_table(plan: structs.FleetPlanDocument) -> str:
+def tell_plan(plan: structs.FleetPlanDocument) -> Iterator[str]:
     """Show what would go where."""
-    budget = f"{plan.budget.taken} of {plan.budget.releases} releases are taken in this token period"
-    lines = [f"budget: {budget}"]
+    yield f"budget: {plan.budget.taken} of {plan.budget.releases} releases are taken in this token period"
     if plan.braked:
-        lines.append("no deletion token is free for this host: nothing goes here until one is")
+        yield "no deletion token is free for this host: nothing goes here until one is"
     if plan.hosts:
-        lines += ["", _hosts_table(plan.hosts)]
+        yield ""
+        yield _hosts_table(plan.hosts)
+    yield ""
     going = Counter(image.action for image in plan.images)[Action.DELETE]
-    lines += ["", f"this host: {len(plan.images)} expired, {going} would be deleted"]
+    yield f"this host: {len(plan.images)} expired, {going} would be deleted"
     if plan.images:
         rows = list(map(_image_row, sorted(plan.images, key=lambda image: image.action is not Action.DELETE)))
-        lines.append(format_columns(_IMAGES, rows, styles=_STYLES))
-    return "\n".join(lines)
+        yield format_columns(_IMAGES, rows, styles=_STYLES)
 
 
-def last_copies_table(drained: structs.DrainDocument) -> str:
-    """Show of which images too few copies would be left."""
+def tell_drained(drained: structs.DrainDocument) -> Iterator[str]:
+    """Show what is drained, and of which images too few copies would be left."""
+    yield f"drained: {', '.join(drained.holders)}"
     if not drained.last_copies:
-        return "no last copy is there: it may be emptied"
+        yield "no last copy is there: it may be emptied"
+        return
     rows = [[one.holder, terminal_digest(one.digest), _size(one.bytes)] for one in drained.last_copies]
     total = sum(one.bytes or 0 for one in drained.last_copies)
     counted = put_count(len(rows), "last copy").replace("copys", "copies")
-    head = f"{counted}, {format_size(total)}: pull these elsewhere before it is emptied"
-    return "\n".join(
-        [head, format_table(rows, titles=("holder", "digest", "on disk"), right=(2,)).rstrip("\n")]
-    )
+    yield f"{counted}, {format_size(total)}: pull these elsewhere before it is emptied"
+    yield format_table(rows, titles=("holder", "digest", "on disk"), right=(2,)).rstrip("\n")
 
 
 def put_paused(settings: structs.FleetSettingsDocument) -> str:

@@ -4,17 +4,15 @@ import getpass
 import os
 import platform
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
 from hmret.api.wire.structs import Document
-from hmret.cli.client import Engine
-from hmret.cli.engine_or_disk import answering_engine, do_here
+from hmret.cli.engine_or_disk import Asked, ask_or_do
 from hmret.cli.parsing.options import Common
 from hmret.disk.layout import OWN
 from hmret.disk.records.fleet import CACHE_ID
@@ -29,50 +27,33 @@ D = TypeVar("D", bound=Document)
 _CACHE_ID = re.compile(r"[0-9a-f]{8}")
 
 
-def config_of_fleet(common: Common) -> RetentionConfig:
-    """Load the settings of a host that is in a fleet.
-
-    Raises:
-        ConfigError: it is in none, or a setting is invalid.
-    """
-    config = common.settings().config
-    if not config.fleet.endpoints:
-        raise ConfigError(
-            "hmret.fleet.endpoints: expected the URLs of etcd, which each command of the fleet needs, got none"
-        )
-    return config
-
-
 def ask_fleet(
     common: Common,
-    asked: "Callable[[Engine], Any]",
+    asked: Asked,
     kind: type[D],
     work: "Callable[[FleetOperator, RetentionConfig], Awaitable[D]]",
 ) -> D:
     """Ask the running engine and say so, otherwise etcd; returns the document.
 
     Raises:
+        ConfigError: this host is in no fleet, or a setting is invalid.
         HmretError: the engine or etcd did not do it.
     """
-    config = config_of_fleet(common)
-    engine = answering_engine(common, config)
-    if engine is not None:
-        return engine.read_as(kind, asked(engine))
+    config = common.settings().config
+    if not config.fleet.endpoints:
+        raise ConfigError(
+            "hmret.fleet.endpoints: expected the URLs of etcd, which each command of the fleet needs, got none"
+        )
 
-    async def on_etcd() -> D:
-        async with opened_operator(config) as operator:
+    async def on_etcd(config: RetentionConfig) -> D:
+        async with _opened_operator(config) as operator:
             return await work(operator, config)
 
-    return do_here(common, config, on_etcd)
-
-
-def posting(path: str, body: Mapping[str, object] | None = None) -> "Callable[[Engine], Any]":
-    """Return the request to a running engine that changes something."""
-    return partial(Engine.ask, method="POST", path=f"/v1/fleet/{path}", body=body)
+    return ask_or_do(common, asked, kind, on_etcd, config)
 
 
 @asynccontextmanager
-async def opened_operator(config: RetentionConfig) -> "AsyncIterator[FleetOperator]":
+async def _opened_operator(config: RetentionConfig) -> "AsyncIterator[FleetOperator]":
     """Connect to etcd for as long as the block lasts.
 
     Raises:
