@@ -21,16 +21,11 @@ from starlette.routing import Route
 
 from hmret.actors.threads import WorkerThreads
 from hmret.api.fleet_calls import FleetCalls
-from hmret.api.http.host_guard import HostGuard
-from hmret.api.http.loop_guard import LoopGuard
+from hmret.api.http.guards import HostGuard, LoopGuard
 from hmret.api.http.page import load_page
-from hmret.api.http.requests import (
-    read_body,
-    read_choice,
-    read_count,
-    read_moment,
-)
-from hmret.api.http.streams import EventStream, PlanStream, read_event_id
+from hmret.api.http.requests import read_body, read_choice, read_count, read_moment
+from hmret.api.http.responses import Answer, json_response, large_response
+from hmret.api.http.streams import EventStream, plan_stream, read_event_id
 from hmret.api.image_index import ImageIndex, Page, Query, read_query
 from hmret.api.lease_calls import LeaseCalls
 from hmret.api.metrics import render_metrics
@@ -45,13 +40,11 @@ from hmret.api.wire.convert_outcomes import (
     status_document,
     sweep_document,
 )
-from hmret.api.wire.structs import Document, encode_document
 from hmret.api.wire.structs_outcomes import LARGEST_PAGE, MOST_DAYS
 from hmret.engine.retention import Retention
 from hmret.model.errors import ConfigError, ImageNotFoundError, InvalidReferenceError
 from hmret.model.plan.forecast import DAYS, Outlook, summarize
 from hmret.model.plan.search import is_searchable
-from hmret.model.values import define
 from hmret.settings.in_force import SettingsInForce
 from hmret.settings.policy_document import config_from_policy
 
@@ -65,7 +58,6 @@ _PLANS_WAITING = 16
 _DEFAULT_PAGE = 100
 _ANSWER_SECONDS = 5.0
 
-Answer = Callable[[Request], Awaitable[Response]]
 T = TypeVar("T")
 
 
@@ -93,7 +85,7 @@ def make_app(
     reads: dict[str, Mapping[str, Answer]] = {
         "/": {"GET": calls.page},
         "/healthz": {"GET": calls.healthz},
-        "/readyz": {"GET": calls.readyz},
+        "/readyz": {"GET": calls.healthz},
         "/metrics": {"GET": calls.metrics},
         "/openapi.json": {"GET": calls.openapi},
         "/v1/status": {"GET": calls.status},
@@ -150,42 +142,26 @@ async def _answer_problem(_request: Request, error: Exception) -> Response:
     return response
 
 
-def _json(document: Document | Mapping[str, object]) -> Response:
-    return Response(encode_document(document), media_type="application/json")
-
-
-@define(eq=False)
 class _Calls:
     """The API calls, one method each."""
 
-    _retention: Retention
-    _heartbeat_seconds: float
-    _in_force: Callable[[], SettingsInForce] | None
-    _threads: WorkerThreads = attrs.field(factory=partial(WorkerThreads, 2))
-    _catalog: ImageIndex = attrs.field(init=False)
-    _planning: anyio.Semaphore = attrs.field(factory=partial(anyio.Semaphore, _PLANS))
-    _planners: int = 0
-    fleet: FleetCalls = attrs.field(init=False)
-    overview: OverviewCalls = attrs.field(init=False)
-    leases: LeaseCalls = attrs.field(init=False)
-
-    @_catalog.default
-    def _new_catalog(self) -> ImageIndex:
-        return ImageIndex(self._retention, WorkerThreads(1))
-
-    @fleet.default
-    def _fleet_calls(self) -> FleetCalls:
-        return FleetCalls(self._retention, self._place_to_plan, self._threads)
-
-    @overview.default
-    def _new_overview(self) -> OverviewCalls:
-        return OverviewCalls(
-            self._retention, self._catalog, self._threads, self._current_outlook, self._in_force
+    def __init__(
+        self,
+        retention: Retention,
+        heartbeat_seconds: float,
+        in_force: Callable[[], SettingsInForce] | None,
+    ) -> None:
+        self._retention = retention
+        self._heartbeat_seconds = heartbeat_seconds
+        self._threads = threads = WorkerThreads(2)
+        self._catalog = catalog = ImageIndex(retention, WorkerThreads(1))
+        self._planning = anyio.Semaphore(_PLANS)
+        self._planners = 0
+        self.fleet = FleetCalls(retention, self._place_to_plan, threads)
+        self.overview = OverviewCalls(
+            retention, retention.overview, catalog, threads, self._current_outlook, in_force
         )
-
-    @leases.default
-    def _new_leases(self) -> LeaseCalls:
-        return LeaseCalls(self._retention, self._named)
+        self.leases = LeaseCalls(retention, self._named)
 
     # Reads.
 
@@ -201,17 +177,14 @@ class _Calls:
             raise Problem(
                 HTTPStatus.SERVICE_UNAVAILABLE, "no-answer", "the engine is not responding"
             ) from None
-        return _json(structs.HealthDocument())
-
-    async def readyz(self, request: Request) -> Response:
-        return await self.healthz(request)
+        return json_response(structs.HealthDocument())
 
     async def metrics(self, _request: Request) -> Response:
         body, content_type = await self._threads.run(render_metrics, self._retention)
         return Response(body, headers={"content-type": content_type})
 
     async def openapi(self, _request: Request) -> Response:
-        return _json(openapi_document(metadata.version("hmret")))
+        return json_response(openapi_document(metadata.version("hmret")))
 
     async def status(self, _request: Request) -> Response:
         retention = self._retention
@@ -226,23 +199,24 @@ class _Calls:
             backend=sniffio.current_async_library(),
             trash_bytes=trash_bytes,
         )
-        return Response(await self._threads.run(encode_document, document), media_type="application/json")
+        return await large_response(self._threads, document)
 
     async def plan(self, request: Request) -> Response:
         at = read_moment(request, "at")
         async with self._place_to_plan():
             plan = await self._retention.plan(at)
-        return PlanStream(plan, self._retention.config, self._threads)
+        return plan_stream(plan, self._retention.config, self._threads)
 
     async def forecast(self, request: Request) -> Response:
         days = read_count(request, "days", DAYS, MOST_DAYS)
         outlook = await self._current_outlook(days)
-        return _json(forecast_document(attrs.evolve(outlook, days=outlook.days[:days])))
+        return json_response(forecast_document(attrs.evolve(outlook, days=outlook.days[:days])))
 
     async def _current_outlook(self, days: int = DAYS) -> Outlook:
         outlook: Outlook | None = None
-        if days <= DAYS and self._retention.config.active:
-            outlook = await self._threads.run(attrgetter("outlook"), self._retention.counters)
+        retention = self._retention
+        if days <= DAYS and retention.config.active:
+            outlook = await self._threads.run(attrgetter("outlook"), retention.counters)
         if outlook is None:
             # No sweep has got that far, or sweeps are off: use the plan whose images are listed.
             page = await self._catalog.page(Query(), 1, None)
@@ -258,25 +232,25 @@ class _Calls:
         document = document_of(
             structs.ImagesDocument, page, at=page.plan.at, images=images, vm_names=_names_on(page)
         )
-        return Response(await self._threads.run(encode_document, document), media_type="application/json")
+        return await large_response(self._threads, document)
 
     async def explain(self, request: Request) -> Response:
         image = request.path_params["image"]
         async with self._place_to_plan():
             found = await self._retention.overview.explain(image)
-        return _json(
+        return json_response(
             explain_document(
                 found.verdict, found.suspended, found.vm_names, paths=found.folders, leases=found.leases
             )
         )
 
     async def quarantine(self, _request: Request) -> Response:
-        data_dir = self._retention.config.data_dir
+        retention = self._retention
 
-        def encode() -> bytes:
-            return encode_document(quarantine_document(self._retention.quarantined(), data_dir))
+        def list_images() -> structs.QuarantineDocument:
+            return quarantine_document(retention.quarantined(), retention.config.data_dir)
 
-        return Response(await self._threads.run(encode), media_type="application/json")
+        return await large_response(self._threads, await self._threads.run(list_images))
 
     async def events(self, request: Request) -> Response:
         hub = self._retention.event_hub
@@ -295,16 +269,16 @@ class _Calls:
             raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-setting", str(error)) from None
         async with self._place_to_plan():
             if config == retention.config:
-                return PlanStream(await retention.plan(at), config, self._threads)
+                return plan_stream(await retention.plan(at), config, self._threads)
             in_force, candidate = await retention.compare(config, at)
-        return PlanStream(candidate, config, self._threads, in_force)
+        return plan_stream(candidate, config, self._threads, in_force)
 
     # Writes.
 
     async def mark_used(self, request: Request) -> Response:
         body = await read_body(request, bodies.MarkUsedBody)
         mark_used = self._retention.mark_used
-        return _json(
+        return json_response(
             document_of(structs.MarkedUsedDocument, await self._named(body.image, body.digest, mark_used))
         )
 
@@ -314,7 +288,7 @@ class _Calls:
             confirmed = await self._retention.confirm(*body.what)
         except ValueError as error:
             raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-name", f"confirm: {error}") from None
-        return _json(structs.ConfirmedDocument(confirmed))
+        return json_response(structs.ConfirmedDocument(confirmed))
 
     async def restore(self, request: Request) -> Response:
         body = await read_body(request, bodies.RestoreBody)
@@ -325,12 +299,12 @@ class _Calls:
             if found is None:
                 raise
             restored = await self._retention.restore(found)
-        return _json(document_of(structs.RestoredDocument, restored))
+        return json_response(document_of(structs.RestoredDocument, restored))
 
     async def sweep(self, request: Request) -> Response:
         releases = read_choice(request, "release_brake", ("false", "true")) == "true"
-        document = sweep_document(await self._retention.sweep(release_brake=releases))
-        return Response(await self._threads.run(encode_document, document), media_type="application/json")
+        report = await self._retention.sweep(release_brake=releases)
+        return await large_response(self._threads, sweep_document(report))
 
     async def _named(
         self, image: str, digest: str | None, call: Callable[[str, str | None], Awaitable[T]]

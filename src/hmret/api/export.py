@@ -2,16 +2,16 @@
 
 import csv
 import io
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
 import msgspec
 
 from hmret.actors.threads import Threads
-from hmret.api.http.streams import Stream
+from hmret.api.http.streams import PieceStream, encode_images
 from hmret.api.wire.convert import image_document
-from hmret.api.wire.structs import Document, ImageDocument, cell_text, encode_document
+from hmret.api.wire.structs import Document, ImageDocument, cell_text
 from hmret.model.plan.plan import Plan
 from hmret.model.times import format_time, nanoseconds_of
 from hmret.model.verdicts import Verdict
@@ -23,28 +23,19 @@ _KINDS = {"json": "application/json", "csv": "text/csv; charset=utf-8"}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-class ExportStream(Stream):
-    """The images of a query, as JSON or CSV."""
-
-    def __init__(self, form: str, plan: Plan, verdicts: Iterator[Verdict], threads: Threads) -> None:
-        super().__init__(_KINDS[form])
-        name = f"hmret-images-{plan.at:%Y-%m-%dT%H%M%SZ}.{form}"
-        self.headers["content-disposition"] = f'attachment; filename="{name}"'
-        self._pieces = _csv(verdicts) if form == "csv" else _json(plan, verdicts)
-        self._threads = threads
-
-    async def send_body(self, send: Callable[[bytes], Awaitable[None]]) -> None:
-        while piece := await self._threads.run(next, self._pieces, b""):
-            await send(piece)
+def export_stream(form: str, plan: Plan, verdicts: Iterator[Verdict], threads: Threads) -> PieceStream:
+    """Make the response with the images of a query, as JSON or CSV."""
+    pieces = _csv(verdicts) if form == "csv" else _json(plan, verdicts)
+    response = PieceStream(_KINDS[form], pieces, threads)
+    name = f"hmret-images-{plan.at:%Y-%m-%dT%H%M%SZ}.{form}"
+    response.headers["content-disposition"] = f'attachment; filename="{name}"'
+    return response
 
 
 def _json(plan: Plan, verdicts: Iterator[Verdict]) -> Iterator[bytes]:
     at = msgspec.json.encode(format_time(nanoseconds_of(plan.at)))
     yield b'{"at":' + at + b',"images":['
-    comma = b""
-    while images := [encode_document(image_document(one)) for one in islice(verdicts, _IMAGES)]:
-        yield comma + b",".join(images)
-        comma = b","
+    yield from encode_images(verdicts)
     yield b"]}\n"
 
 

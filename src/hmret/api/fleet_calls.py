@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 import attrs
@@ -14,32 +14,23 @@ from starlette.responses import Response
 
 from hmret.actors.threads import WorkerThreads
 from hmret.api.http.requests import read_body
+from hmret.api.http.responses import Answer, json_response, large_response
 from hmret.api.problems import Problem
 from hmret.api.wire import structs_fleet as structs
-from hmret.api.wire.structs import Document, encode_document
 from hmret.engine.retention import Retention
 from hmret.model.errors import ConfigError, FleetError, HostNotFoundError, ImageNotFoundError
 from hmret.model.references import digest_in
 from hmret.model.values import define
 
 if TYPE_CHECKING:
-    from hmret.fleet.operating import FleetOperator
-    from hmret.fleet.overview import FleetStatus, LocalStatus
+    from hmret.engine.fleet.host_fleet import HostFleet
+    from hmret.fleet.overview import FleetStatus
     from hmret.model.fleet import FleetSettings, FleetState
 
-Answer = Callable[[Request], Awaitable[Response]]
+T = TypeVar("T")
 
 FRESH_SECONDS = 1.0
 """How old the hosts of a fleet may be in an answer: pages of many hosts ask for them again and again."""
-
-
-class HostInFleet(Protocol):
-    """What the engine of a host in a fleet has for these calls."""
-
-    @property
-    def operator(self) -> "FleetOperator": ...
-
-    def local_status(self) -> "LocalStatus": ...
 
 
 @define(eq=False)
@@ -86,7 +77,7 @@ class FleetCalls:
         status, problem = await self._hosts(fleet, local.state)
         if problem is not None and local.detail is None:
             local = attrs.evolve(local, detail=problem)
-        return _json(fleet_document(local, status))
+        return json_response(fleet_document(local, status))
 
     async def holdings(self, request: Request) -> Response:
         fleet = self._fleet()
@@ -98,8 +89,8 @@ class FleetCalls:
             raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-parameter", detail)
         async with self._place_to_plan(), _asking_etcd():
             digest = await self._digest_of(image)
-            found = await fleet.operator.holdings(digest, self._retention.config.fleet.min_copies)
-        return _json(holdings_document(found, fleet.local_status().holder))
+            found = await fleet.operator.holdings(digest, self._min_copies)
+        return json_response(holdings_document(found, fleet.local_status().holder))
 
     async def plan(self, _request: Request) -> Response:
         fleet = self._fleet()
@@ -111,8 +102,7 @@ class FleetCalls:
             plan = await self._retention.plan()
         convert = partial(fleet_plan_document, plan, status, holder=fleet.local_status().holder)
         # There may be very many images.
-        encoded = await self._threads.run(lambda: encode_document(convert()))
-        return Response(encoded, media_type="application/json")
+        return await large_response(self._threads, await self._threads.run(convert))
 
     async def init(self, _request: Request) -> Response:
         operator = self._fleet().operator
@@ -140,11 +130,10 @@ class FleetCalls:
         body = await read_body(request, structs.DrainBody)
         from hmret.api.wire.convert_fleet import drain_document  # noqa: PLC0415 - the same
 
+        holders = await self._changed(operator.drain(body.host, body.by, datetime.now(UTC), body.reason))
         async with _asking_etcd():
-            holders = await operator.drain(body.host, body.by, datetime.now(UTC), body.reason)
-            self._forget_hosts()
-            last = await operator.last_copies(holders, self._retention.config.fleet.min_copies)
-        return _json(drain_document(holders, last))
+            last = await operator.last_copies(holders, self._min_copies)
+        return json_response(drain_document(holders, last))
 
     async def undrain(self, request: Request) -> Response:
         operator = self._fleet().operator
@@ -158,20 +147,25 @@ class FleetCalls:
 
     # Parts of these.
 
-    def _fleet(self) -> HostInFleet:
+    @property
+    def _min_copies(self) -> int:
+        config = self._retention.config
+        return config.fleet.min_copies
+
+    def _fleet(self) -> "HostFleet":
         """Return the fleet of this host.
 
         Raises:
             Problem: it is in none.
         """
-        fleet: HostInFleet | None = self._retention.fleet
+        fleet = self._retention.fleet
         if fleet is None:
             detail = "this engine is in no fleet: hmret.fleet.endpoints was not set when it was started"
             raise Problem(HTTPStatus.NOT_FOUND, "no-fleet", detail)
         return fleet
 
     async def _hosts(
-        self, fleet: HostInFleet, state: "FleetState"
+        self, fleet: "HostFleet", state: "FleetState"
     ) -> "tuple[FleetStatus | None, str | None]":
         """Return the hosts as they were a moment ago, or what is wrong; etcd is asked once for all clients.
 
@@ -188,29 +182,24 @@ class FleetCalls:
                 self._asked_at, self._asked_in = anyio.current_time(), state
             return self._known, self._problem
 
-    def _forget_hosts(self) -> None:
-        """See that the next look at the hosts shows what has been changed."""
-        self._asked_at = float("-inf")
+    async def _changed(self, change: Awaitable[T]) -> T:
+        """Change something in the fleet; the next look at the hosts shows it."""
+        async with _asking_etcd():
+            changed = await change
+            self._asked_at = float("-inf")
+        return changed
 
     async def _begin(self, fleet: str, change: Awaitable[str]) -> Response:
-        async with _asking_etcd():
-            generation = await change
-        self._forget_hosts()
-        return _json(structs.FleetGenerationDocument(fleet, generation))
+        return json_response(structs.FleetGenerationDocument(fleet, await self._changed(change)))
 
     async def _change(self, change: "Awaitable[FleetSettings]") -> Response:
         from hmret.api.wire.convert_fleet import settings_document  # noqa: PLC0415 - only where there is a fleet
 
-        async with _asking_etcd():
-            settings = await change
-        self._forget_hosts()
-        return _json(structs.FleetSettingsChangedDocument(settings_document(settings)))
+        settings = settings_document(await self._changed(change))
+        return json_response(structs.FleetSettingsChangedDocument(settings))
 
     async def _about_host(self, change: Awaitable[tuple[str, ...]]) -> Response:
-        async with _asking_etcd():
-            holders = await change
-        self._forget_hosts()
-        return _json(structs.FleetHoldersDocument(holders))
+        return json_response(structs.FleetHoldersDocument(await self._changed(change)))
 
     async def _digest_of(self, image: str) -> str:
         """Return the digest that a text names, or that an image here has.
@@ -243,7 +232,3 @@ async def _asking_etcd() -> AsyncIterator[None]:
         raise Problem(HTTPStatus.CONFLICT, "fleet-conflict", str(error)) from None
     except ConfigError as error:
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-setting", str(error)) from None
-
-
-def _json(document: Document) -> Response:
-    return Response(encode_document(document), HTTPStatus.OK.value, media_type="application/json")

@@ -1,8 +1,8 @@
 """The metrics of a host in a fleet; where it is in none, there are none of these."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
@@ -12,29 +12,14 @@ from hmret.model.plan.forecast import Outlook
 from hmret.model.verdicts import Action, Reason
 
 if TYPE_CHECKING:
-    from hmret.fleet.overview import LocalStatus
+    from hmret.engine.fleet.host_fleet import HostFleet
 
 
-class MeasuredFleet(Protocol):
-    """What is measured of a host in a fleet; reading it never waits."""
+def fleet_metrics(fleet: "HostFleet", outlook: Outlook | None) -> Iterator[Metric]:
+    """Make the metrics of a host in a fleet; `outlook`: what its last sweep left, None: it has made none.
 
-    @property
-    def state(self) -> FleetState: ...
-
-    @property
-    def requests(self) -> Mapping[tuple[str, str], int]: ...
-
-    @property
-    def copies(self) -> int: ...
-
-    @property
-    def counts(self) -> bool: ...
-
-    def local_status(self) -> "LocalStatus": ...
-
-
-def fleet_metrics(fleet: MeasuredFleet, outlook: Outlook | None) -> Iterator[Metric]:
-    """Make the metrics of a host in a fleet; `outlook`: what its last sweep left, None: it has made none."""
+    Never waits.
+    """
     state = GaugeMetricFamily(
         "hmret_fleet_state", "Whether this host stands so to its fleet (0 or 1).", labels=("state",)
     )

@@ -79,11 +79,6 @@ class Query:
     sort: str = "repository"
     descending: bool = False
 
-    @property
-    def is_all(self) -> bool:
-        """Whether the query filters nothing."""
-        return not (self.q or self.action or self.reason or self.status)
-
 
 def read_query(request: Request) -> Query:
     """Parse the filter and the order of a request for images.
@@ -187,17 +182,17 @@ class Rows:
 
     def export(self, query: Query) -> Iterator[Verdict]:
         """Yield all images that match the query, in its order."""
-        mask = None if query.is_all else self._mask(query)
-        return _paced(map(self._verdict, self._walk(self._order(query.sort), mask, query, None)), self._pause)
+        mask = self._mask(query)
+        return paced(map(self._verdict, self._walk(self._order(query.sort), mask, query, None)), self._pause)
 
     def page(self, query: Query, limit: int, after: _SortKey | None) -> Page:
         order = self._order(query.sort)
-        mask = None if query.is_all else self._mask(query)
-        found = list(islice(_paced(self._walk(order, mask, query, after), self._pause), limit + 1))
+        mask = self._mask(query)
+        found = list(islice(paced(self._walk(order, mask, query, after), self._pause), limit + 1))
         more = len(found) > limit
         return Page(
             plan=self.plan,
-            verdicts=tuple(_paced(map(self._verdict, found[:limit]), self._pause)),
+            verdicts=tuple(paced(map(self._verdict, found[:limit]), self._pause)),
             total=len(self._columns),
             matched=len(self._columns) if mask is None else sum(mask),
             next=encode_cursor(self._columns.key(query.sort, found[limit - 1])) if more else None,
@@ -235,13 +230,16 @@ class Rows:
         for run in batches(range(len(self._columns)), _RUN):
             runs.append(sorted(run, key=key))
             self._pause()
-        return list(_paced(heapq.merge(*runs, key=key), self._pause))
+        return list(paced(heapq.merge(*runs, key=key), self._pause))
 
-    def _mask(self, query: Query) -> bytearray:
+    def _mask(self, query: Query) -> bytearray | None:
+        """Return which images match the query, 1 or 0 for each; None: it filters nothing."""
         name = query.q, query.action, query.reason, query.status
+        if not any(name):
+            return None
         known = self._masks.pop(name, None)
         if known is None:
-            places = _paced(range(len(self._columns)), self._pause)
+            places = paced(range(len(self._columns)), self._pause)
             known = bytearray(self._columns.matches(query, place) for place in places)
         self._masks[name] = known
         while len(self._masks) > _FILTERS:
@@ -275,8 +273,9 @@ class ImageIndex:
 
     async def _current(self) -> Rows:
         async with self._lock:
-            made = self._retention.last_plan if self._retention.config.active else None
-            report = self._retention.statistics().last_report
+            retention = self._retention
+            made = retention.last_plan if retention.config.active else None
+            report = retention.statistics().last_report
             if report is not None and (made is None or report.started_at != made.at):
                 report = None
             rows = self._rows
@@ -284,7 +283,7 @@ class ImageIndex:
             if rows is not None and made is None and now - rows.made < _FRESH_SECONDS:
                 return rows
             if rows is None or made is None or rows.plan is not made or rows.report is not report:
-                plan = await self._retention.plan() if made is None else made
+                plan = await retention.plan() if made is None else made
                 pause = self.threads.pause
                 columns = await self.threads.run(_still_there, plan, report, pause)
                 rows = self._rows = Rows(plan, report, now, columns, pause)
@@ -295,13 +294,13 @@ def _still_there(plan: Plan, report: SweepReport | None, pause: Callable[[], Non
     """List the images of a plan, without those deleted since."""
     deleted = () if report is None else report.deleted
     gone: set[Key] = {(image.repository, image.digest) for image in deleted}
-    verdicts = _paced(plan.iterate(), pause)
+    verdicts = paced(plan.iterate(), pause)
     return _Columns(
         (verdict for verdict in verdicts if (verdict.repository, verdict.digest) not in gone), plan.vm_names
     )
 
 
-def _paced(items: Iterable[T], pause: Callable[[], None]) -> Iterator[T]:
+def paced(items: Iterable[T], pause: Callable[[], None]) -> Iterator[T]:
     """Let other threads run between two steps."""
     for item in items:
         pause()

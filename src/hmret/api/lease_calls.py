@@ -3,28 +3,20 @@
 from collections.abc import Awaitable, Callable
 from functools import partial
 from http import HTTPStatus
-from typing import Protocol, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from hmret.api.http.requests import read_body, read_ttl
+from hmret.api.http.responses import json_response
 from hmret.api.problems import Problem
 from hmret.api.wire import structs_outcomes as structs, structs_requests as bodies
 from hmret.api.wire.convert import document_of, documents_of
-from hmret.api.wire.structs import Document, encode_document
 from hmret.engine.retention import Retention
+from hmret.model.report import Leased
 from hmret.model.values import define
 
-T = TypeVar("T")
-
-
-class OnNamedImage(Protocol):
-    """Makes a call on an image that a client names, by a reference, a digest or a VM."""
-
-    async def __call__(
-        self, image: str, digest: str | None, call: Callable[[str, str | None], Awaitable[T]]
-    ) -> T: ...
+_Grant = Callable[[str, str | None], Awaitable[Leased]]
 
 
 @define(eq=False)
@@ -32,10 +24,11 @@ class LeaseCalls:
     """The calls, one method each."""
 
     _retention: Retention
-    _named: OnNamedImage
+    _named: Callable[[str, str | None, _Grant], Awaitable[Leased]]
+    """Makes a call on an image that a client names, by a reference, a digest or a VM."""
 
     async def list(self, _request: Request) -> Response:
-        return _json(
+        return json_response(
             structs.LeasesDocument(documents_of(structs.LeaseDocument, self._retention.granted_leases()))
         )
 
@@ -46,12 +39,14 @@ class LeaseCalls:
         )
         leased = await self._named(body.image, body.digest, grant)
         location = f"{request.scope.get('root_path', '')}/v1/leases/{leased.id}"
-        return _json(document_of(structs.LeaseDocument, leased), HTTPStatus.CREATED, location=location)
+        return json_response(
+            document_of(structs.LeaseDocument, leased), HTTPStatus.CREATED, location=location
+        )
 
     async def lease(self, request: Request) -> Response:
         for leased in self._retention.granted_leases():
             if leased.id == request.path_params["id"]:
-                return _json(document_of(structs.LeaseDocument, leased))
+                return json_response(document_of(structs.LeaseDocument, leased))
         raise _no_lease(request)
 
     async def renew(self, request: Request) -> Response:
@@ -60,7 +55,7 @@ class LeaseCalls:
             leased = await self._retention.renew_lease(request.path_params["id"], read_ttl(body.ttl))
         except KeyError:
             raise _no_lease(request) from None
-        return _json(document_of(structs.LeaseDocument, leased))
+        return json_response(document_of(structs.LeaseDocument, leased))
 
     async def end(self, request: Request) -> Response:
         try:
@@ -68,10 +63,6 @@ class LeaseCalls:
         except KeyError:
             raise _no_lease(request) from None
         return Response(status_code=HTTPStatus.NO_CONTENT)
-
-
-def _json(document: Document, status: HTTPStatus = HTTPStatus.OK, **headers: str) -> Response:
-    return Response(encode_document(document), status.value, headers, media_type="application/json")
 
 
 def _no_lease(request: Request) -> Problem:

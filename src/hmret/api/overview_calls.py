@@ -2,36 +2,30 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
-from typing import TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from hmret.actors.threads import WorkerThreads
-from hmret.api.export import ExportStream
+from hmret.api.export import export_stream
 from hmret.api.http.requests import read_choice, read_count
+from hmret.api.http.responses import Answer, large_response
 from hmret.api.http.streams import write_event_id
 from hmret.api.image_index import ImageIndex, Rows, decode_cursor, encode_cursor, read_query
 from hmret.api.repository_table import REPOSITORY_SORTS, RepositoryRow
 from hmret.api.user_table import UserRow
 from hmret.api.wire import structs_overview as structs
-from hmret.api.wire.convert_overview import (
-    history_document,
-    policy_document,
-    space_document,
-    used_images,
-)
-from hmret.api.wire.structs import Document, encode_document
+from hmret.api.wire.convert import document_of, documents_of
+from hmret.api.wire.convert_overview import history_document, policy_document, space_document
+from hmret.api.wire.structs import Document
 from hmret.api.wire.structs_overview import LARGEST_LIST, MOST_PAST_DAYS
+from hmret.engine.overview.overview import Overview
 from hmret.engine.retention import Retention
 from hmret.model.plan.forecast import Outlook
 from hmret.model.plan.plan import Plan
 from hmret.model.times import format_time, nanoseconds_of
 from hmret.model.values import define
 from hmret.settings.in_force import SettingsInForce, settings_of_program
-
-Answer = Callable[[Request], Awaitable[Response]]
-T = TypeVar("T")
 
 _DAYS = 30
 _DEFAULT_LIST = 100
@@ -42,6 +36,7 @@ class OverviewCalls:
     """The calls, one method each; none changes anything."""
 
     _retention: Retention
+    _overview: Overview
     _catalog: ImageIndex
     _threads: WorkerThreads
     _outlook: Callable[[], Awaitable[Outlook]]
@@ -62,23 +57,24 @@ class OverviewCalls:
 
     async def history(self, request: Request) -> Response:
         days = read_count(request, "days", _DAYS, MOST_PAST_DAYS)
-        past = await self._retention.overview.past(timedelta(days=days - 1))
+        retention = self._retention
+        past = await self._overview.past(timedelta(days=days - 1))
         document = history_document(
             past,
-            journal=self._retention.config.journal,
-            last_event_id=write_event_id(self._retention.event_hub, past.last_event),
+            journal=retention.config.journal,
+            last_event_id=write_event_id(retention.event_hub, past.last_event),
         )
         return await self._answer(document)
 
     async def space(self, _request: Request) -> Response:
         outlook = await self._outlook()
+        retention = self._retention
         try:
-            trash_bytes = await self._retention.trash_bytes()
+            trash_bytes = await retention.trash_bytes()
         except OSError:
-            trash_bytes = self._retention.counters.trash_bytes
-        space = await self._retention.overview.space(outlook.disk_bytes, trash_bytes)
-        at_ns = self._retention.overview.now_ns()
-        return await self._answer(space_document(space, self._retention.config, at_ns))
+            trash_bytes = retention.counters.trash_bytes
+        space = await self._overview.space(outlook.disk_bytes, trash_bytes)
+        return await self._answer(space_document(space, retention.config, self._overview.now_ns()))
 
     async def repositories(self, request: Request) -> Response:
         limit = read_count(request, "limit", _DEFAULT_LIST, LARGEST_LIST)
@@ -112,7 +108,7 @@ class OverviewCalls:
 
         def page(rows: Rows) -> structs.UsersDocument:
             table = rows.users()
-            matching = table.matching(part, self._catalog.threads.pause)
+            matching = table.matching(part)
             found = [user for user in matching if user > after][: limit + 1]
             return structs.UsersDocument(
                 at=format_time(nanoseconds_of(rows.plan.at)),
@@ -125,9 +121,9 @@ class OverviewCalls:
         return await self._answer(await self._catalog.ask(page))
 
     async def policy(self, _request: Request) -> Response:
-        config = self._retention.config
+        retention = self._retention
+        config, since_ns = retention.config, retention.counters.settings_since_ns
         in_force = settings_of_program(config) if self._in_force is None else self._in_force()
-        since_ns = self._retention.counters.settings_since_ns
         # The descriptions are read from the source at the first call.
         return await self._answer(await self._threads.run(policy_document, config, in_force, since_ns))
 
@@ -135,40 +131,29 @@ class OverviewCalls:
         form = read_choice(request, "format", ("json", "csv"))
         query = read_query(request)
         plan, verdicts = await self._catalog.ask(lambda rows: (rows.plan, rows.export(query)))
-        return ExportStream(form, plan, verdicts, self._catalog.threads)
+        return export_stream(form, plan, verdicts, self._catalog.threads)
 
     async def _answer(self, document: Document) -> Response:
-        return Response(await self._threads.run(encode_document, document), media_type="application/json")
+        return await large_response(self._threads, document)
 
 
 def _repository(row: RepositoryRow, plan: Plan) -> structs.RepositoryDocument:
     following = None if row.next is None else plan.verdict(row.name, row.next[1])
     expires_ns = None if following is None else following.expires_at_ns
-    return structs.RepositoryDocument(
+    expires_at = None if expires_ns is None else format_time(expires_ns)
+    return document_of(
+        structs.RepositoryDocument,
+        row,
         repository=row.name,
-        images=row.images,
         bytes=row.disk_bytes,
-        shared_bytes=row.shared_bytes,
         newest=None if row.newest_ns is None else format_time(row.newest_ns),
         rules=tuple(sorted(row.rules)),
-        unruled_images=row.unruled_images,
         next=None
         if following is None
-        else structs.NextDocument(
-            digest=following.digest,
-            tags=following.tags,
-            reason=following.reason,
-            expires_at=None if expires_ns is None else format_time(expires_ns),
-        ),
+        else document_of(structs.NextDocument, following, expires_at=expires_at),
     )
 
 
 def _user(row: UserRow, plan: Plan) -> structs.UserDocument:
-    verdicts = (plan.verdict(*key) for key in row.images)
-    return structs.UserDocument(
-        user=row.user,
-        name=row.name,
-        images=used_images(verdict for verdict in verdicts if verdict is not None),
-        total=row.total,
-        missing=row.missing,
-    )
+    verdicts = filter(None, (plan.verdict(*key) for key in row.images))
+    return document_of(structs.UserDocument, row, images=documents_of(structs.UsedImageDocument, verdicts))

@@ -1,7 +1,7 @@
 """Who needs which images: the sources of a plan's references, and in pages."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 
 import attrs
@@ -33,7 +33,8 @@ class UserRow:
 class UserTable:
     """All sources of a plan; an image deleted since is none that anybody needs."""
 
-    _plan: Plan
+    _names: Mapping[str, str]
+    _pause: Callable[[], None]
     _images: Mapping[str, Sequence[Key]]
     _missing: Mapping[str, Sequence[str]]
     _order: Sequence[str] = attrs.field(init=False)
@@ -54,28 +55,26 @@ class UserTable:
                 pause()
         for stale in plan.stale_references:
             missing[stale.source].append(stale.image)
-        return cls(plan, images, missing)
+        return cls(plan.vm_names, pause, images, missing)
 
     def __len__(self) -> int:
         return len(self._order)
 
-    def matching(self, part: str, pause: Callable[[], None]) -> list[str]:
+    def matching(self, part: str) -> list[str]:
         """List the sources that have a text in their id or name, in any case."""
-        return list(self._find(part.lower(), pause))
-
-    def _find(self, part: str, pause: Callable[[], None]) -> Iterator[str]:
-        names = self._plan.vm_names
+        found, wanted = [], part.lower()
         for user in self._order:
-            pause()
-            if part in user.lower() or part in names.get(user, "").lower():
-                yield user
+            self._pause()
+            if wanted in user.lower() or wanted in self._names.get(user, "").lower():
+                found.append(user)
+        return found
 
     def row(self, user: str) -> UserRow:
         """Return one of the sources."""
         images = self._images.get(user, ())
         return UserRow(
             user=user,
-            name=self._plan.vm_names.get(user),
+            name=self._names.get(user),
             images=tuple(islice(sorted(images), MOST_IMAGES)),
             total=len(images),
             missing=tuple(sorted(self._missing.get(user, ()))),

@@ -14,7 +14,7 @@ import anyio.lowlevel
 from anycorn.worker_context import WorkerContext
 from anyio.abc import ByteStream, SocketAttribute
 
-from hmret.api.http.group_guard import peer_of
+from hmret.api.http.guards import peer_of
 
 
 class ClientStream(ByteStream):

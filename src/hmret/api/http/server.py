@@ -17,7 +17,7 @@ from anycorn.utils import wrap_app
 from starlette.types import ASGIApp
 
 from hmret.api.http.client_stream import ClientStream, accept
-from hmret.api.http.group_guard import GroupGuard
+from hmret.api.http.guards import GroupGuard
 from hmret.engine.log import log_event
 from hmret.model.values import frozen
 

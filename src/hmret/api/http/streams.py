@@ -13,11 +13,13 @@ from starlette.types import Receive, Scope, Send
 
 from hmret.actors.batches import batches
 from hmret.actors.threads import Threads
+from hmret.api.image_index import paced
 from hmret.api.wire.convert import comparison_document, image_document, plan_head
 from hmret.api.wire.structs import encode_document
 from hmret.engine.events import Event, EventHub, Listener
 from hmret.model.plan.plan import Plan
 from hmret.model.policy.config import RetentionConfig
+from hmret.model.verdicts import Verdict
 
 # Images and events written at a time: one or two milliseconds.
 _IMAGES = 500
@@ -67,14 +69,12 @@ class Stream(Response):
         raise NotImplementedError
 
 
-class PlanStream(Stream):
-    """A plan document, encoded in threads while it is sent; a candidate's includes the comparison."""
+class PieceStream(Stream):
+    """A response whose body is made in pieces, in threads, while it is sent."""
 
-    def __init__(
-        self, plan: Plan, config: RetentionConfig, threads: Threads, in_force: Plan | None = None
-    ) -> None:
-        super().__init__("application/json")
-        self._pieces = _pieces(plan, config, threads.pause, in_force)
+    def __init__(self, media_type: str, pieces: Iterator[bytes], threads: Threads) -> None:
+        super().__init__(media_type)
+        self._pieces = pieces
         self._threads = threads
 
     async def send_body(self, send: Callable[[bytes], Awaitable[None]]) -> None:
@@ -82,22 +82,28 @@ class PlanStream(Stream):
             await send(piece)
 
 
-def _pieces(
+def encode_images(verdicts: Iterator[Verdict]) -> Iterator[bytes]:
+    """Encode the elements of a JSON array of images, in pieces."""
+    comma = b""
+    # One at a time: many documents at once would trigger a full garbage collection.
+    while images := [encode_document(image_document(verdict)) for verdict in islice(verdicts, _IMAGES)]:
+        yield comma + b",".join(images)
+        comma = b","
+
+
+def plan_stream(
+    plan: Plan, config: RetentionConfig, threads: Threads, in_force: Plan | None = None
+) -> PieceStream:
+    """Make the response for a plan; that of a candidate includes the comparison with the plan in force."""
+    pieces = _plan_pieces(plan, config, threads.pause, in_force)
+    return PieceStream("application/json", pieces, threads)
+
+
+def _plan_pieces(
     plan: Plan, config: RetentionConfig, pause: Callable[[], None], in_force: Plan | None
 ) -> Iterator[bytes]:
     yield encode_document(plan_head(plan, config)).removesuffix(b"}") + b',"images":['
-    comma = b""
-    verdicts = plan.iterate()
-    while True:
-        # One at a time: many at once would trigger a full garbage collection.
-        images = []
-        for verdict in islice(verdicts, _IMAGES):
-            images.append(encode_document(image_document(verdict)))
-            pause()
-        if not images:
-            break
-        yield comma + b",".join(images)
-        comma = b","
+    yield from encode_images(paced(plan.iterate(), pause))
     if in_force is not None:
         yield b'],"comparison":' + encode_document(comparison_document(in_force, plan)) + b"}"
     else:

@@ -8,7 +8,6 @@ from hmret.api.wire.convert import document_of, documents_of, image_document
 from hmret.fleet.overview import (
     EtcdStatus,
     FleetStatus,
-    HeldCopy,
     Holdings,
     HostStatus,
     LastCopy,
@@ -49,13 +48,11 @@ def settings_document(settings: FleetSettings) -> structs.FleetSettingsDocument:
 
 def holdings_document(holdings: Holdings, here: str | None) -> structs.FleetHoldingsDocument:
     """Convert who holds an image; `here`: the holder that this data directory is."""
-
-    def copy_document(copy: HeldCopy) -> structs.HeldCopyDocument:
-        return document_of(structs.HeldCopyDocument, copy, here=copy.holder == here, bytes=copy.disk_bytes)
-
-    return document_of(
-        structs.FleetHoldingsDocument, holdings, holders=tuple(map(copy_document, holdings.holders))
+    copies = tuple(
+        document_of(structs.HeldCopyDocument, copy, here=copy.holder == here, bytes=copy.disk_bytes)
+        for copy in holdings.holders
     )
+    return document_of(structs.FleetHoldingsDocument, holdings, holders=copies)
 
 
 def fleet_plan_document(plan: Plan, status: FleetStatus, *, holder: str | None) -> structs.FleetPlanDocument:

@@ -11,7 +11,7 @@ from hmret.api.wire import structs_outcomes as structs
 from hmret.api.wire.convert import document_of, documents_of
 from hmret.api.wire.structs import SuspensionDocument, encode_document
 from hmret.model.policy.config import RetentionConfig
-from hmret.model.report import DeletedImage, Quarantined, SweepReport
+from hmret.model.report import Quarantined, SweepReport
 from hmret.model.times import format_time
 
 if TYPE_CHECKING:
@@ -31,7 +31,10 @@ def sweep_document(report: SweepReport) -> structs.SweepReportDocument:
         structs.SweepReportDocument,
         report,
         suspended=documents_of(SuspensionDocument, report.suspended),
-        deleted=tuple(map(_deleted_image, report.deleted)),
+        deleted=tuple(
+            document_of(structs.DeletedImageDocument, image, unused_since=format_time(image.unused_since_ns))
+            for image in report.deleted
+        ),
         errors=documents_of(structs.SweepErrorDocument, report.errors),
     )
 
@@ -42,11 +45,6 @@ def report_json(report: SweepReport) -> bytes:
     Sizes are bytes, durations seconds, and times RFC 3339 in UTC.
     """
     return encode_document(sweep_document(report))
-
-
-def _deleted_image(image: DeletedImage) -> structs.DeletedImageDocument:
-    since = format_time(image.unused_since_ns)
-    return structs.DeletedImageDocument(image.repository, image.digest, image.tags, image.disk_bytes, since)
 
 
 def quarantine_document(images: Iterable[Quarantined], data_dir: str) -> structs.QuarantineDocument:

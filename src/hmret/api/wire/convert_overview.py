@@ -1,16 +1,15 @@
 """Converts what displays of an engine ask for beside its plan to JSON documents."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from hmret.api.wire import structs_overview as structs
-from hmret.api.wire.convert import document_of, documents_of
+from hmret.api.wire.convert import document_of
 from hmret.engine.overview.overview import Past
 from hmret.engine.overview.space import Space
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.policy.kinds import RULES
 from hmret.model.sizes import format_share
 from hmret.model.times import format_time
-from hmret.model.verdicts import Verdict
 from hmret.settings.in_force import SettingsInForce
 from hmret.settings.schema import RULE_SETTINGS, SETTINGS, SettingSchema
 from hmret.settings.writing import show_value, write_value
@@ -24,13 +23,7 @@ def history_document(past: Past, *, journal: bool, last_event_id: str) -> struct
         journal=journal,
         begins_at=None if history.begins_ns is None else format_time(history.begins_ns),
         days=tuple(
-            structs.WentDocument(
-                went.day,
-                went.event,  # type: ignore[arg-type]  # one of `COUNTED`
-                went.reason,
-                went.images,
-                went.disk_bytes,
-            )
+            document_of(structs.WentDocument, went, date=went.day, bytes=went.disk_bytes)
             for went in history.days
         ),
         events=tuple(dict(facts) for facts in past.events),
@@ -54,11 +47,6 @@ def space_document(space: Space, config: RetentionConfig, at_ns: int) -> structs
         low_watermark=format_share(limits.low) if limits.high_watermark else None,
         max_used=(format_share(most) if isinstance(most, float) else str(most)) if most else None,
     )
-
-
-def used_images(verdicts: Iterable[Verdict]) -> tuple[structs.UsedImageDocument, ...]:
-    """Convert images that somebody needs."""
-    return documents_of(structs.UsedImageDocument, verdicts)
 
 
 def policy_document(

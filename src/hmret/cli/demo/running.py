@@ -18,7 +18,7 @@ import anyio
 import msgspec
 
 from hmret.api.http.control_socket import listening_socket
-from hmret.api.http.host_guard import own_names
+from hmret.api.http.guards import own_names
 from hmret.cli.demo.chronicle import Chronicle, day_of
 from hmret.cli.demo.clock import DAY, DemoClock
 from hmret.cli.demo.host import Host, offers_leases

@@ -18,8 +18,7 @@ from starlette.types import ASGIApp
 
 from hmret.api.app import make_app
 from hmret.api.http.control_socket import ControlSocket, bound_socket, listening_socket
-from hmret.api.http.group_guard import GroupGuard
-from hmret.api.http.host_guard import own_names
+from hmret.api.http.guards import GroupGuard, own_names
 from hmret.api.http.server import Server
 from hmret.cli.display.logs import log_warnings
 from hmret.cli.display.tables import put_suspension
