@@ -3,11 +3,11 @@
 import json
 import os
 import pathlib
-import queue
 import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -90,26 +90,19 @@ class Engine:
 
     def _while_it_lives(self, request: Callable[[], T]) -> T:
         """Carry out a request; if it takes long, check periodically that the engine is alive."""
-        outcomes: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
+        future: Future[T] = Future()
 
         def carry_out() -> None:
             try:
-                outcomes.put((True, request()))
+                future.set_result(request())
             except BaseException as error:  # noqa: BLE001 - passed on to the waiting caller
-                outcomes.put((False, error))
+                future.set_exception(error)
 
         # A request that never ends is abandoned; a daemon thread does not keep the process alive.
         threading.Thread(target=carry_out, name="hmret request", daemon=True).start()
-        while True:
-            try:
-                has_answer, outcome = outcomes.get(timeout=self.seconds / 2)
-                break
-            except queue.Empty:
-                self._need_life(self.seconds / 2)
-        if not has_answer:
-            raise outcome
-        answer: T = outcome
-        return answer
+        while not wait([future], self.seconds / 2).done:
+            self._need_life(self.seconds / 2)
+        return future.result()
 
     def _need_life(self, seconds: float) -> None:
         """Check that the engine responds within some seconds.
@@ -230,13 +223,14 @@ def _engine_of_unit(config: RetentionConfig, seconds: float) -> Engine | None:
     return engine if engine.read(lambda status: status["data_dir"], document) == config.data_dir else None
 
 
-def need_engine(config: RetentionConfig, seconds: float = TIMEOUT_SECONDS) -> Engine:
-    """Find the engine of a data directory; `seconds`: how long it may be silent.
+def need_engine(common: "Common") -> Engine:
+    """Find the engine of the data directory that the options name.
 
     Raises:
         HmretError: there is none, or it cannot be reached; a process that holds the data directory is named.
     """
-    engine = find_engine(config, seconds)
+    config = common.settings().config
+    engine = find_engine(config, common.timeout_seconds)
     if engine is not None:
         return engine
     try:

@@ -1,15 +1,28 @@
-"""Opens an engine inside a command if none runs; commands that use a running engine do not import one."""
+"""Opens an engine inside a command if none runs; commands that use a running engine do not import one.
 
+The garbage collector stays off until then, as there is no garbage while a command starts.
+"""
+
+import gc
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
-from hmret.cli.garbage_collector import collect_from_now_on
 from hmret.model.policy.config import RetentionConfig
 
 if TYPE_CHECKING:
     from hmret.engine.inspection import Inspection
     from hmret.engine.retention import Retention
     from hmret.engine.sweep.quarantine import Quarantine
+
+
+def collect_from_now_on() -> None:
+    """Turn the collector on for objects created from now on; what is already loaded stays for good.
+
+    Does nothing if it was never turned off, as in an embedding process.
+    """
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
 
 
 def opened_engine(config: RetentionConfig) -> AbstractAsyncContextManager["Retention"]:

@@ -11,7 +11,8 @@ import anyio
 import pytest
 
 from cli.caches import Cache
-from hmret.cli.display import progress, tables
+from hmret.cli.commands import sweep as sweep_command
+from hmret.cli.display import tables
 from hmret.engine.retention import Retention
 from hmret.engine.statistics import Statistics
 from hmret.model.images import Cause, Suspension
@@ -164,9 +165,9 @@ def test_progress_tells_the_images_seen(
 ) -> None:
     async def sweep() -> SweepReport:
         sweeper: Retention = Sweeper()  # type: ignore[assignment]  # the two calls that are made of it
-        return await progress.sweep_in_sight(sweeper, shown=True)
+        return await sweep_command.sweep_in_sight(sweeper, shown=True)
 
-    monkeypatch.setattr(progress, "is_terminal", lambda _: True)
+    monkeypatch.setattr(sweep_command, "is_terminal", lambda _: True)
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
     report = anyio.run(sweep, backend=backend)

@@ -49,7 +49,7 @@ def _tell(settings: Settings) -> Iterator[str]:
         source = f"{found.source} {found.path}" if is_one_of_two else found.source
         rows.append([setting.key, written, source])
         rows.extend([f"  rule {number}", _put_rule(rule), ""] for number, rule in enumerate(rules, start=1))
-    yield format_table(rows, titles=("setting", "value", "source")).rstrip("\n")
+    yield format_table(rows, titles=("setting", "value", "source"))
     yield f"config file: {printable(', '.join(settings.config_files) or 'none')}"
     if not NATIVE:
         yield "native core: none; hmret works without it, but scans a large cache more slowly"

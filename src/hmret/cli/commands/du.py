@@ -8,7 +8,7 @@ import msgspec
 
 from hmret.api.wire.convert_outcomes import forecast_document
 from hmret.api.wire.structs_outcomes import ForecastDocument
-from hmret.cli.display.columns import Column, format_columns, last_part, shorten_repository
+from hmret.cli.display.columns import REPOSITORY, Column, format_columns
 from hmret.cli.display.tables import format_size, format_table
 from hmret.cli.parsing.options import DEFAULTS, Common
 from hmret.cli.planning import Made, make_plan
@@ -20,7 +20,7 @@ from hmret.model.sizes import format_share
 from hmret.model.verdicts import Action, Verdict
 
 _BY_REPOSITORY = (
-    Column(title="repository", worth=9, least=16, least_of=last_part, shorten=shorten_repository),
+    REPOSITORY,
     Column(title="images", worth=7, is_right=True),
     Column(title="on disk", worth=8, is_right=True),
     Column(title="shared", worth=5, is_right=True),
@@ -141,7 +141,7 @@ def _tell(
         share = format_share(round(space["used_bytes"] / total, 3)) if total else "0%"
         facts.append(["disk", f"{format_size(space['used_bytes'])} of {format_size(total)} in use, {share}"])
     facts += _tell_marks(marks, space)
-    yield format_table(facts).rstrip("\n")
+    yield format_table(facts)
 
 
 def _tell_marks(marks: Mapping[str, Any] | None, space: Mapping[str, int] | None) -> Iterator[list[str]]:

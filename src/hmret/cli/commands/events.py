@@ -12,7 +12,7 @@ from hmret.cli.display.columns import output_width, shorten_end
 from hmret.cli.display.output import is_terminal, printable, say, write_result
 from hmret.cli.display.tables import shorten_digest
 from hmret.cli.display.words import name_source
-from hmret.cli.garbage_collector import collect_from_now_on
+from hmret.cli.engines import collect_from_now_on
 from hmret.cli.parsing.fewer_options import ASKING, Asking
 
 _SECOND = len("2026-12-24T00:00:00")
@@ -34,7 +34,7 @@ def events(
     common: Asking = ASKING,
 ) -> int:
     """Show the running engine's recent events and, if asked, new ones."""
-    engine = need_engine(common.settings().config, common.timeout_seconds)
+    engine = need_engine(common)
     collect_from_now_on()
     for event in engine.events(follow=follow):
         # One document a line: the stream has no end to wait for.

@@ -71,7 +71,7 @@ def _tell(
         ["verdict", f"{action_of(verdict)}, {verdict.reason.value}"],
     ]
     facts += (row for row in _tell_more(verdict) if row[1])
-    yield format_table(facts).rstrip("\n")
+    yield format_table(facts)
     for blocker in verdict.blockers:
         for words in describe_reason(blocker, verdict, suspended, config, names):
             yield f"- {printable(words)}"

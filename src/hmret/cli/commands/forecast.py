@@ -54,7 +54,7 @@ def _tell(document: Any, engine: Engine | None) -> Iterator[str]:
     rows = [
         (day.date.isoformat(), str(day.images), format_size(day.bytes), _bar(day.bytes, most)) for day in days
     ]
-    yield format_table(rows, titles=("date (UTC)", "images", "falls due", ""), right=[1, 2]).rstrip("\n")
+    yield format_table(rows, titles=("date (UTC)", "images", "falls due", ""), right=[1, 2])
     images, disk_bytes = sum(day.images for day in days), sum(day.bytes for day in days)
     yield f"total: {images} images, {format_size(disk_bytes)}, if nothing is used or pulled until then"
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from hmret.api.wire.convert import image_document
 from hmret.api.wire.structs import ImageDocument
-from hmret.cli.display.columns import Column, format_columns, last_part, shorten_list, shorten_repository
+from hmret.cli.display.columns import REPOSITORY, Column, format_columns, shorten_list
 from hmret.cli.display.listing import (
     EVERYTHING,
     TABLE,
@@ -22,7 +22,7 @@ from hmret.cli.planning import make_plan
 from hmret.model.verdicts import Action, Reason, Verdict
 
 _COLUMNS = (
-    Column(title="repository", worth=9, least=16, least_of=last_part, shorten=shorten_repository),
+    REPOSITORY,
     Column(title="digest", worth=8),
     Column(title="on disk", worth=7, is_right=True),
     Column(title="last use", worth=4),

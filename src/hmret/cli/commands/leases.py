@@ -3,7 +3,6 @@
 from typing import Annotated
 from urllib.parse import quote
 
-import msgspec
 from cyclopts import Parameter
 
 from hmret.api.wire.structs_outcomes import LeaseDocument, LeasesDocument
@@ -11,7 +10,7 @@ from hmret.cli.client import need_engine
 from hmret.cli.display.columns import Column, format_columns, last_part, shorten_repository
 from hmret.cli.display.listing import TABLE, Shown, named_lines, write_csv
 from hmret.cli.display.output import printable, write_json, write_result
-from hmret.cli.display.tables import shorten_digest
+from hmret.cli.display.tables import cut_to_minute, shorten_digest
 from hmret.cli.parsing.fewer_options import ASKING, Asking
 from hmret.cli.parsing.options import Named, read_span
 
@@ -31,7 +30,7 @@ def lease(
     """Protect an image from deletion for a while."""
     read_span("--ttl", ttl)
     body = {"image": image, "digest": digest, "ttl": ttl, "owner": owner, "reason": reason}
-    engine = need_engine(common.settings().config, common.timeout_seconds)
+    engine = need_engine(common)
     document = engine.ask("POST", "/v1/leases", body=body)
     if common.json:
         write_json(document)
@@ -44,7 +43,7 @@ def lease(
 
 def leases(*, shown: Shown = TABLE, common: Asking = ASKING) -> int:
     """List the leases in force."""
-    engine = need_engine(common.settings().config, common.timeout_seconds)
+    engine = need_engine(common)
     document = engine.ask("GET", "/v1/leases")
     match output := shown.as_output(as_json=common.json):
         case "json":
@@ -54,21 +53,15 @@ def leases(*, shown: Shown = TABLE, common: Asking = ASKING) -> int:
         case "name":
             write_result(named_lines(engine.read_as(LeasesDocument, document).leases))
         case "table" | "wide":
-            rows = list(map(_row, engine.read_as(LeasesDocument, document).leases))
-            if not rows:
-                write_result("no leases")
-            elif output == "wide":
-                write_result(format_columns(_COLUMNS, rows, whole=True))
-            else:
-                write_result(format_columns(_COLUMNS, [_shortened(row) for row in rows]))
+            is_wide = output == "wide"
+            rows = [_row(one, is_wide=is_wide) for one in engine.read_as(LeasesDocument, document).leases]
+            write_result(format_columns(_COLUMNS, rows, whole=is_wide) if rows else "no leases")
     return 0
 
 
 def unlease(lease_id: Id, /, *, common: Asking = ASKING) -> int:
     """End a lease."""
-    need_engine(common.settings().config, common.timeout_seconds).ask(
-        "DELETE", f"/v1/leases/{quote(lease_id, safe='')}"
-    )
+    need_engine(common).ask("DELETE", f"/v1/leases/{quote(lease_id, safe='')}")
     if common.json:
         write_json({"id": lease_id})
     return 0
@@ -84,12 +77,12 @@ _COLUMNS = (
 )
 
 
-def _row(lease: LeaseDocument) -> list[str]:
-    return [value or "-" for value in msgspec.structs.astuple(lease)]
-
-
-def _shortened(row: list[str]) -> list[str]:
-    identity, repository, digest, owner, reason, expires_at = row
-    day_and_minute = len("2026-12-24T00:00")
-    expires = expires_at if expires_at == "-" else f"{expires_at[:day_and_minute]}Z"
-    return [identity, repository, shorten_digest(digest), owner, reason, expires]
+def _row(lease: LeaseDocument, *, is_wide: bool) -> list[str]:
+    return [
+        lease.id,
+        lease.repository,
+        lease.digest if is_wide else shorten_digest(lease.digest),
+        lease.owner or "-",
+        lease.reason or "-",
+        (lease.expires_at or "-") if is_wide else cut_to_minute(lease.expires_at),
+    ]

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from hmret.api.wire.convert import image_document
 from hmret.api.wire.structs import ComparisonDocument, ImageDocument
-from hmret.cli.display.columns import Column, format_columns, last_part, shorten_list, shorten_repository
+from hmret.cli.display.columns import REPOSITORY, Column, format_columns, shorten_list
 from hmret.cli.display.listing import (
     EVERYTHING,
     TABLE,
@@ -33,7 +33,6 @@ from hmret.cli.display.words import (
     action_of,
     count_reasons,
     name_source,
-    name_sources,
     put_count,
     stopped_by,
     tell_summary,
@@ -51,7 +50,7 @@ _SOMETHING_GOES = 4
 
 _COLUMNS = (
     Column(title="action", worth=7),
-    Column(title="repository", worth=9, least=16, least_of=last_part, shorten=shorten_repository),
+    REPOSITORY,
     Column(title="digest", worth=8),
     Column(title="reason", worth=6),
     Column(title="on disk", worth=5, is_right=True),
@@ -79,9 +78,10 @@ def plan(
     moment = None if at is None else _read_moment(at)
     made = make_plan(common, common.settings(), moment)
     show_plan(made, common, shown, chosen, every=every)
-    if made.head.suspended:
+    head = made.head
+    if head.suspended:
         return 1
-    return _SOMETHING_GOES if detailed_exitcode and made.head.summary.delete else 0
+    return _SOMETHING_GOES if detailed_exitcode and head.summary.delete else 0
 
 
 def show_plan(
@@ -193,4 +193,5 @@ def _wide_row(verdict: Verdict, names: Mapping[str, str]) -> list[str]:
     row = _row(verdict)
     row[2] = verdict.digest
     row[-2:] = format_when(verdict.expires_at_ns), format_when(verdict.unused_since_ns)
-    return [*row, verdict.status, name_sources(verdict.referenced_by, names) or "-"]
+    needing = ", ".join(name_source(source, names) for source in verdict.referenced_by)
+    return [*row, verdict.status, needing or "-"]

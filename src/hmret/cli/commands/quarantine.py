@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from hmret.api.wire.convert_outcomes import quarantine_document
 from hmret.api.wire.structs_outcomes import QuarantinedDocument, QuarantineDocument, RestoredDocument
-from hmret.cli.display.columns import Column, format_columns, last_part, shorten_list, shorten_repository
+from hmret.cli.display.columns import REPOSITORY, Column, format_columns, shorten_list
 from hmret.cli.display.listing import TABLE, Shown, named_lines, write_csv
 from hmret.cli.display.output import printable, write_json, write_result
 from hmret.cli.display.tables import format_minute, format_size, format_when, shorten_digest
@@ -21,7 +21,7 @@ from hmret.model.report import Restored
 from hmret.model.times import parse_time
 
 _COLUMNS = (
-    Column(title="repository", worth=9, least=16, least_of=last_part, shorten=shorten_repository),
+    REPOSITORY,
     Column(title="digest", worth=8),
     Column(title="tags", worth=5, least=8, shorten=shorten_list),
     Column(title="on disk", worth=6, is_right=True),

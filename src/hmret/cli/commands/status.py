@@ -13,7 +13,7 @@ from hmret.model.fleet import FleetState
 
 def status(*, common: Asking = ASKING) -> int:
     """Show the status of the running engine."""
-    engine = need_engine(common.settings().config, common.timeout_seconds)
+    engine = need_engine(common)
     document = engine.ask("GET", "/v1/status")
     listed = engine.read(lambda status: status["suspended"], document)
     suspended = engine.read_as(tuple[SuspensionDocument, ...], listed)
@@ -21,7 +21,7 @@ def status(*, common: Asking = ASKING) -> int:
         write_json(document)
     else:
         facts = _facts(engine.read_as(structs.StatusDocument, document))
-        words = [format_table(facts).rstrip("\n"), *map(format_suspension, suspended)]
+        words = [format_table(facts), *map(format_suspension, suspended)]
         write_result("\n".join(words))
     return 1 if suspended else 0
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated
 
+import anyio
 from cyclopts import Parameter
 
 from hmret.api.wire.convert_outcomes import sweep_document
@@ -12,7 +13,6 @@ from hmret.api.wire.structs_outcomes import DeletedImageDocument, SweepReportDoc
 from hmret.cli.client import find_engine, say_who_answers
 from hmret.cli.display.logs import log_warnings
 from hmret.cli.display.output import is_terminal, printable, say
-from hmret.cli.display.progress import sweep_in_sight
 from hmret.cli.display.tables import (
     format_seconds,
     format_size,
@@ -26,9 +26,13 @@ from hmret.cli.engine_or_disk import do_here
 from hmret.cli.engines import opened_engine
 from hmret.cli.parsing.options import DEFAULTS, FLAG, Common
 from hmret.cli.planning import Made, make_plan
+from hmret.engine.retention import Retention
 from hmret.model.report import SweepReport, SweepStatus
 from hmret.model.times import parse_time
 from hmret.settings.load import Settings
+
+_PROGRESS_SECONDS = 0.1
+"""How often the progress is updated."""
 
 _DONE = (SweepStatus.SUCCESS, SweepStatus.DISABLED)
 
@@ -100,6 +104,32 @@ def _sweep_here(settings: Settings, common: Common, *, release_brake: bool, stop
     return do_here(common, settings.config, sweep)
 
 
+async def sweep_in_sight(
+    retention: Retention, *, shown: bool, release_brake: bool = False, stop_timers: bool = True
+) -> SweepReport:
+    """Sweep once; if `shown` and on a terminal, show the number of images examined so far."""
+    if not shown or not is_terminal(sys.stderr):
+        return await retention.sweep(release_brake=release_brake, stop_timers=stop_timers)
+    from rich.console import Console  # noqa: PLC0415 - not needed without a terminal
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+    columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as progress:
+        line = progress.add_task("sweeping", total=None)
+
+        async def follow() -> None:
+            while True:
+                seen = retention.statistics().images_seen
+                progress.update(line, description=f"sweeping: {seen} images seen", refresh=True)
+                await anyio.sleep(_PROGRESS_SECONDS)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(follow)
+            report = await retention.sweep(release_brake=release_brake, stop_timers=stop_timers)
+            tasks.cancel_scope.cancel()
+    return report
+
+
 def _tell(report: SweepReportDocument) -> Iterator[str]:
     if report.status is SweepStatus.DISABLED:
         yield "disabled: nothing was touched; set images.auto_delete.enabled, or pass --enable"
@@ -121,7 +151,7 @@ def _tell(report: SweepReportDocument) -> Iterator[str]:
             ["stale references", str(report.stale_references)],
         ],
         right=[1],
-    ).rstrip("\n")
+    )
     yield from map(_tell_deleted, report.deleted)
     for error in report.errors:
         image = f"{error.repository}@{terminal_digest(error.digest)}" if error.repository else ""

@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,7 +20,7 @@ from hmret.cli.demo.clock import DemoClock
 from hmret.cli.demo.image_store import ImageStore, StoredImage
 from hmret.cli.demo.own_etcd import find_etcd, running_etcd
 from hmret.cli.demo.running import temporary_folder
-from hmret.cli.garbage_collector import collect_from_now_on
+from hmret.cli.engines import collect_from_now_on
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
@@ -247,8 +247,10 @@ class _Story:
         for fault in self.faults:
             print(f"not as told: {fault}")
         if not self.faults:
-            for line in _ending(self._holders()):
-                print(line)
+            left = self._holders()
+            went = f"{len(_HOSTS) - len(left)} of {len(_HOSTS)} copies went"
+            print(f"{went}; that on {left[0]} stays as long as no other host has one.")
+            print("docs/FLEET.md sets this up by hand, on one machine and on many.")
 
 
 def _copy_sparse(source: str, target: str) -> None:
@@ -260,11 +262,3 @@ def _copy_sparse(source: str, target: str) -> None:
             else:
                 writer.seek(len(chunk), os.SEEK_CUR)
         writer.truncate(reader.tell())
-
-
-def _ending(left: Sequence[str]) -> Sequence[str]:
-    went = f"{len(_HOSTS) - len(left)} of {len(_HOSTS)} copies went"
-    return (
-        f"{went}; that on {left[0]} stays as long as no other host has one.",
-        "docs/FLEET.md sets this up by hand, on one machine and on many.",
-    )

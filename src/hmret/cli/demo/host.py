@@ -1,7 +1,6 @@
 """A simulated hypervisor host: pulls and tags images, creates and deletes VMs, as hypeman does on disk."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -177,16 +176,13 @@ def offers_leases(folder: Path) -> bool:
     path = folder / "lease-probe"
     path.touch()
     try:
-        fd = os.open(path, os.O_RDONLY)
-        try:
+        with path.open("rb") as probe:
             with path.open("rb"), suppress(BlockingIOError):
-                POSIX.take_lease(fd)
+                POSIX.take_lease(probe.fileno())
                 return False
-            POSIX.take_lease(fd)
-        except OSError:
-            return False
-        finally:
-            os.close(fd)
+            POSIX.take_lease(probe.fileno())
+    except OSError:
+        return False
     finally:
         path.unlink()
     return True

@@ -90,7 +90,7 @@ def to_document(chronicle: Chronicle, found: Sequence[Outcome], faults: Sequence
                 "name": outcome.name,
                 "repository": outcome.image.repository,
                 "digest": outcome.image.digest,
-                "outcome": _word(outcome),
+                "outcome": "deleted" if outcome.is_deleted else "kept",
                 "reason": outcome.reason,
                 "why": outcome.why,
                 "unused_since_day": None if outcome.unused_since is None else days_of(outcome.unused_since),
@@ -152,10 +152,6 @@ def _reason(verdict: Verdict, chronicle: Chronicle) -> tuple[Reason, str]:
             return verdict.reason, held_text(verdict)
         case _:
             return verdict.reason, _WHY.get(verdict.reason, verdict.reason.replace("_", " "))
-
-
-def _word(outcome: Outcome) -> str:
-    return "deleted" if outcome.is_deleted else "kept"
 
 
 def _disk_faults(host: Host, outcome: Outcome, freed_bytes: int) -> Iterator[str]:

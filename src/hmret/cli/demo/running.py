@@ -24,7 +24,7 @@ from hmret.cli.demo.clock import DAY, DemoClock
 from hmret.cli.demo.host import Host, offers_leases
 from hmret.cli.demo.outcome import Outcome, find_faults, outcomes, sum_up, to_document
 from hmret.cli.demo.story import ALLOWED, DAYS, PINNED, Story, StoryError
-from hmret.cli.garbage_collector import collect_from_now_on
+from hmret.cli.engines import collect_from_now_on
 from hmret.disk.layout import OWN
 from hmret.disk.records.engine import CLOCK_RECORD
 from hmret.disk.records.looks import LOOKS

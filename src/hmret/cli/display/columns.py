@@ -69,6 +69,10 @@ class Column:
     shorten: Callable[[str, int], str] = shorten_end
 
 
+REPOSITORY = Column(title="repository", worth=9, least=16, least_of=last_part, shorten=shorten_repository)
+"""The repository of an image."""
+
+
 def output_width() -> int:
     """Return the width of the terminal on standard output; if it is not one, COLUMNS, else 80."""
     given = os.environ.get("COLUMNS", "")
@@ -125,7 +129,7 @@ def format_columns(
         right=[number for number, place in enumerate(kept) if columns[place].is_right],
         styles=styles,
         is_cut=True,
-    ).rstrip("\n")
+    )
 
 
 def _leave_out(

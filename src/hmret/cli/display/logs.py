@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -15,8 +15,6 @@ from hmret.engine.log import log_event
 from hmret.model.times import format_time
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from structlog.typing import EventDict, Processor
 
     from hmret.settings.load import Settings
@@ -24,36 +22,22 @@ if TYPE_CHECKING:
 LogFormat = Literal["console", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
-_LEVELS: Mapping[LogLevel, int] = {
-    "debug": logging.DEBUG,
-    "info": logging.INFO,
-    "warning": logging.WARNING,
-    "error": logging.ERROR,
-}
 _LEVEL_WIDTH = 7
 
 
 @contextmanager
 def logging_to_stderr(log_format: LogFormat, level: LogLevel) -> Iterator[None]:
     """Write log records inside the block to standard error; `level` applies to our own events."""
-    own = logging.getLogger("hmret")
-    before = own.level
-    own.setLevel(_LEVELS[level])
-    try:
-        with _handling(_Lines(log_format)), _logging_what_is_uncaught():
-            yield
-    finally:
-        own.setLevel(before)
-
-
-@contextmanager
-def _handling(handler: logging.Handler) -> Iterator[None]:
-    root = logging.getLogger()
+    own, root = logging.getLogger("hmret"), logging.getLogger()
+    before, handler = own.level, _Lines(log_format)
+    own.setLevel(level.upper())
     root.addHandler(handler)
     try:
-        yield
+        with _logging_what_is_uncaught():
+            yield
     finally:
         root.removeHandler(handler)
+        own.setLevel(before)
 
 
 @contextmanager
@@ -92,7 +76,8 @@ def log_failure(log_format: LogFormat, message: str, error: BaseException | None
     `error`: an unexpected exception, logged with its traceback; None: the message says everything.
     """
     if log_format == "json" or priority_prefix(logging.ERROR, os.environ):
-        record = logging.LogRecord("hmret", logging.ERROR, "", 0, message, None, _exc_info(error))
+        exc_info = None if error is None else (type(error), error, error.__traceback__)
+        record = logging.LogRecord("hmret", logging.ERROR, "", 0, message, None, exc_info)
         record.hmret_event = ("command_failed", {"error": message})
         _Lines(log_format).handle(record)
         return
@@ -100,12 +85,6 @@ def log_failure(log_format: LogFormat, message: str, error: BaseException | None
         sys.excepthook(type(error), error, error.__traceback__)
         return
     complain(message)
-
-
-def _exc_info(
-    error: BaseException | None,
-) -> "tuple[type[BaseException], BaseException, TracebackType | None] | None":
-    return None if error is None else (type(error), error, error.__traceback__)
 
 
 def log_warnings(settings: "Settings") -> None:
@@ -166,7 +145,8 @@ def _take_event(_logger: object, _method: str, line: "EventDict") -> "EventDict"
     """Extract the event and its keys from a record; a record of another library is an event without keys."""
     record: logging.LogRecord = line["_record"]
     event, keys = getattr(record, "hmret_event", None) or (line["event"], {})
-    head = {"timestamp": _time(record), "level": record.levelname.lower(), "event": event}
+    time = format_time(int(record.created * 1e6) * 1000)
+    head = {"timestamp": time, "level": record.levelname.lower(), "event": event}
     return {**head, **keys, **({"exc_info": line["exc_info"]} if "exc_info" in line else {})}
 
 
@@ -183,7 +163,3 @@ def _quoted(value: object) -> str:
         return text
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{printable(escaped)}"'
-
-
-def _time(record: logging.LogRecord) -> str:
-    return format_time(int(record.created * 1e6) * 1000)

@@ -88,9 +88,12 @@ def format_day(nanoseconds: int | None) -> str:
 
 def format_minute(nanoseconds: int | None) -> str:
     """Format a time to the minute, in UTC; `-` if there is none."""
-    if nanoseconds is None:
-        return "-"
-    return f"{format_when(nanoseconds)[: len('2026-12-24T00:00')]}Z"
+    return cut_to_minute(None if nanoseconds is None else format_time(nanoseconds))
+
+
+def cut_to_minute(time: str | None) -> str:
+    """Shorten an RFC 3339 time in UTC to the minute; `-` if there is none."""
+    return "-" if time is None else f"{time[: len('2026-12-24T00:00')]}Z"
 
 
 def _aligned(row: Sequence[str], widths: Sequence[int], right: Sequence[int]) -> str:
@@ -132,4 +135,4 @@ def _on_terminal(
     console = Console(file=sys.stdout)
     with console.capture() as captured:
         console.print(table)
-    return captured.get()
+    return captured.get().rstrip("\n")

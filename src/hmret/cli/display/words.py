@@ -1,26 +1,12 @@
 """The words for actions, for people; JSON documents say `clear` and `mark` instead."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
 from hmret.api.wire.structs import SummaryDocument
 from hmret.cli.display.tables import format_size
 from hmret.model.plan.differences import PATTERN_KEYS
 from hmret.model.verdicts import Action, Reason, Verdict
-
-__all__ = [
-    "ACTION_STYLES",
-    "KEEP",
-    "STOP",
-    "action_of",
-    "count_reasons",
-    "name_source",
-    "name_sources",
-    "put_count",
-    "stopped_by",
-    "tell_stopped",
-    "tell_summary",
-]
 
 DELETE, STOP, START, KEEP = "delete", "stop timer", "start timer", "keep"
 
@@ -49,9 +35,9 @@ def count_reasons(verdicts: Iterable[Verdict]) -> Mapping[Reason, int]:
     return dict(Counter(verdict.reason for verdict in verdicts).most_common())
 
 
-def put_count(count: int, what: str) -> str:
-    """Format a count with its noun: `1 timer`, `2 timers`."""
-    return f"{count} {what}{'' if count == 1 else 's'}"
+def put_count(count: int, what: str, several: str | None = None) -> str:
+    """Format a count with its noun: `1 timer`, `2 timers`; `several`: the plural if it does not just take an s."""
+    return f"{count} {what if count == 1 else several or f'{what}s'}"
 
 
 def tell_stopped(by_reason: Mapping[Reason, int]) -> Iterator[str]:
@@ -80,8 +66,3 @@ def name_source(source: str, names: Mapping[str, str]) -> str:
     """Add a VM's name to the id of a user of an image: `instance/ID (web-1)`."""
     name = names.get(source, "")
     return f"{source} ({name})" if name else source
-
-
-def name_sources(sources: Sequence[str], names: Mapping[str, str]) -> str:
-    """Do the same for several."""
-    return ", ".join(name_source(source, names) for source in sources)

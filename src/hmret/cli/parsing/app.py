@@ -1,5 +1,6 @@
 """The cyclopts application: the commands, their options and help, and its usage errors."""
 
+import io
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from hmret.cli.parsing.command_table import (
     in_paragraphs,
 )
 from hmret.cli.parsing.suggestions import suggest
+from hmret.cli.parsing.whole_help import wrap
 from hmret.model.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
     from cyclopts.help.formatters.plain import PlainFormatter
     from cyclopts.help.protocols import HelpFormatter
     from rich.console import Console, ConsoleOptions
+
+
+_ENDLESS = 10_000
+"""Columns; wide enough that nothing is wrapped."""
 
 
 def call(words: Sequence[str]) -> int:
@@ -84,9 +90,15 @@ class _WrappedHelp:
 
 
 def _print_wrapped(console: "Console", write: "Callable[[PlainFormatter, Console], None]") -> None:
-    from hmret.cli.parsing.plain_help import PLAIN, print_wrapped  # noqa: PLC0415 - only needed for help
+    """Print what `write` writes to a console of unlimited width, wrapped to the width of this one."""
+    from cyclopts.help.formatters.plain import PlainFormatter  # noqa: PLC0415 - only needed for help
+    from rich.console import Console  # noqa: PLC0415 - the same
 
-    print_wrapped(console, lambda wide: write(PLAIN, wide))
+    wide = Console(file=io.StringIO(), width=_ENDLESS, force_terminal=False, no_color=True)
+    with wide.capture() as captured:
+        write(PlainFormatter(), wide)
+    for line in captured.get().splitlines():
+        console.print(wrap(line, console.width), soft_wrap=True, highlight=False, markup=False)
 
 
 def _version() -> str:

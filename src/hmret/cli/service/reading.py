@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import TypeVar
 
@@ -22,15 +23,14 @@ async def in_time(work: Callable[[], T], seconds: float) -> T:
         RuntimeError: no thread can be started.
         BaseException: whatever the work raised.
     """
-    results: list[T] = []
-    errors: list[BaseException] = []
+    future: Future[T] = Future()
     ended, end = os.pipe()
 
     def carry_out() -> None:
         try:
-            results.append(work())
+            future.set_result(work())
         except BaseException as error:  # noqa: BLE001 - passed on to the waiting caller
-            errors.append(error)
+            future.set_exception(error)
         finally:
             os.close(end)
 
@@ -43,9 +43,7 @@ async def in_time(work: Callable[[], T], seconds: float) -> T:
         with anyio.fail_after(seconds):
             # Readable once the thread has closed its end, whether the work succeeded or not.
             await anyio.wait_readable(ended)
-        for error in errors:
-            raise error
-        return results[0]
+        return future.result()
     finally:
         with suppress(OSError):
             os.close(ended)

@@ -1,6 +1,6 @@
 """`run`: the engine as a service, until it is stopped."""
 
-from hmret.cli.garbage_collector import collect_from_now_on
+from hmret.cli.engines import collect_from_now_on
 from hmret.cli.parsing.fewer_options import RUNNING, Running
 from hmret.model.errors import HmretError
 from hmret.model.unavailable import UnavailableError

@@ -85,7 +85,8 @@ class Service:
             with ExitStack() as stack:
                 control, bound = stack.enter_context(bound_socket(config, os.environ))
                 app = make_app(retention, in_force=self._in_force)
-                apps: list[tuple[ASGIApp | GroupGuard, socket.socket]] = [(_guarded(app, retention), bound)]
+                guarded = GroupGuard(app, os.geteuid(), lambda: retention.config.control_socket_group_writes)
+                apps: list[tuple[ASGIApp | GroupGuard, socket.socket]] = [(guarded, bound)]
                 if config.metrics_listen:
                     names = own_names(config.metrics_listen)
                     listening = stack.enter_context(listening_socket(config.metrics_listen))
@@ -114,7 +115,7 @@ class Service:
         log_warnings(self.settings)
         tasks.start_soon(self._tell_status, retention)
         tasks.start_soon(self._feed_watchdog, retention)
-        self.notifier.ready(self._status_of(None, config))
+        self.notifier.ready(self._status(retention))
         retention.begin_sweeps()
 
     async def _obey(
@@ -159,7 +160,7 @@ class Service:
             retention.counters.add_refused_settings()
             log_event(logging.ERROR, "settings_refused", detail=str(error))
             self._refused = f"{_REFUSED}{error}"
-            self.notifier.ready(self._status_of(retention.statistics().last_report, retention.config))
+            self.notifier.ready(self._status(retention))
             return
         self._refused, self._restart_needed = "", tuple(fixed)
         for key in fixed:
@@ -179,7 +180,7 @@ class Service:
         )
         _tell_if_off(retention.config)
         log_warnings(settings)
-        self.notifier.ready(self._status_of(retention.statistics().last_report, retention.config))
+        self.notifier.ready(self._status(retention))
 
     def _in_force(self) -> SettingsInForce:
         refused = self._refused.removeprefix(_REFUSED) or None
@@ -203,13 +204,12 @@ class Service:
         with retention.listen() as listener:
             async for batch in listener:
                 if any(event.name == "sweep" for event in batch):
-                    self.notifier.status(
-                        self._status_of(retention.statistics().last_report, retention.config)
-                    )
+                    self.notifier.status(self._status(retention))
 
-    def _status_of(self, report: SweepReport | None, config: RetentionConfig) -> str:
+    def _status(self, retention: Retention) -> str:
         """Return the status line: settings that were refused are part of it until good ones are read."""
-        return "; ".join(filter(None, (self._refused, _status_of(report, config))))
+        status = _status_of(retention.statistics().last_report, retention.config)
+        return "; ".join(filter(None, (self._refused, status)))
 
     async def _feed_watchdog(self, retention: Retention) -> None:
         """Send watchdog keep-alives for as long as the engine responds."""
@@ -219,10 +219,6 @@ class Service:
             await retention.wait_answer()
             self.notifier.alive()
             await anyio.sleep(self.notifier.watchdog_seconds / 3)
-
-
-def _guarded(app: ASGIApp, retention: Retention) -> GroupGuard:
-    return GroupGuard(app, os.geteuid(), lambda: retention.config.control_socket_group_writes)
 
 
 @define(eq=False)

@@ -1,12 +1,13 @@
 """`fleet status`, `holdings`, `plan`: what there is in a fleet, and what would go."""
 
+import platform
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from hmret.api.wire import structs_fleet as structs
 from hmret.cli.commands.fleet.display import tell_holdings, tell_plan, tell_status
-from hmret.cli.commands.fleet.on_etcd import ask_fleet, host_name, own_holder
+from hmret.cli.commands.fleet.on_etcd import ask_fleet, own_holder
 from hmret.cli.engine_or_disk import Asked
 from hmret.cli.engines import opened_inspection
 from hmret.cli.parsing.fewer_options import WITHOUT_POLICY, WithoutPolicy
@@ -81,7 +82,7 @@ async def _read_status(operator: "FleetOperator", config: RetentionConfig) -> st
         fleet=operator.fleet,
         state=FleetState.STOPPED,
         detail=detail,
-        host=host_name(config),
+        host=config.fleet.host_on(platform.node()),
         holder=own_holder(config),
     )
     return fleet_document(local, status)

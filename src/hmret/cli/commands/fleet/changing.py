@@ -11,6 +11,7 @@ from hmret.api.wire import structs_fleet as structs
 from hmret.cli.commands.fleet.display import put_paused, tell_drained
 from hmret.cli.commands.fleet.on_etcd import ask_fleet, who
 from hmret.cli.display.output import printable, say
+from hmret.cli.display.words import put_count
 from hmret.cli.engine_or_disk import Asked
 from hmret.cli.parsing.fewer_options import WITHOUT_POLICY, WithoutPolicy
 from hmret.cli.parsing.options import FLAG
@@ -167,7 +168,7 @@ def _wait_for_copies(
     while drained.last_copies:
         if told != len(drained.last_copies):
             told = len(drained.last_copies)
-            say(f"{told} last {'copy' if told == 1 else 'copies'} left: waiting")
+            say(f"{put_count(told, 'last copy', 'last copies')} left: waiting")
         time.sleep(min(max(seconds, _SHORTEST_WAIT), _LONGEST_WAIT))
         begun = time.monotonic()
         drained = ask()

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 
 from hmret.api.wire import structs_fleet as structs
 from hmret.api.wire.structs import ImageDocument
-from hmret.cli.display.columns import Column, format_columns, last_part, shorten_end, shorten_repository
+from hmret.cli.display.columns import REPOSITORY, Column, format_columns, shorten_end
 from hmret.cli.display.output import printable
-from hmret.cli.display.tables import format_size, format_table, shorten_digest, terminal_digest
+from hmret.cli.display.tables import cut_to_minute, format_size, format_table, shorten_digest, terminal_digest
 from hmret.cli.display.words import put_count
 from hmret.model.verdicts import Action
 
@@ -34,7 +34,7 @@ _COPIES = (
 )
 _IMAGES = (
     Column(title="action", worth=7),
-    Column(title="repository", worth=9, least=16, least_of=last_part, shorten=shorten_repository),
+    REPOSITORY,
     Column(title="digest", worth=8),
     Column(title="reason", worth=6),
     Column(title="on disk", worth=5, is_right=True),
@@ -44,7 +44,7 @@ _IMAGES = (
 
 def tell_status(fleet: structs.FleetDocument) -> Iterator[str]:
     """Show a fleet: what all hosts share, then each host."""
-    yield format_table([name, printable(text)] for name, text in _facts(fleet)).rstrip("\n")
+    yield format_table([name, printable(text)] for name, text in _facts(fleet))
     if fleet.hosts:
         yield ""
         yield _hosts_table(fleet.hosts)
@@ -52,14 +52,14 @@ def tell_status(fleet: structs.FleetDocument) -> Iterator[str]:
 
 def tell_holdings(held: structs.FleetHoldingsDocument) -> Iterator[str]:
     """Show who holds an image."""
-    used = "not known" if held.last_used is None else _minute(held.last_used)
+    used = "not known" if held.last_used is None else cut_to_minute(held.last_used)
     facts = [
         ["digest", held.digest],
-        ["counted", f"{put_count(held.counted, 'copy').replace('copys', 'copies')}, {held.spare} to spare"],
+        ["counted", f"{put_count(held.counted, 'copy', 'copies')}, {held.spare} to spare"],
         ["min_copies", str(held.min_copies)],
         ["last used", used],
     ]
-    yield format_table(facts).rstrip("\n")
+    yield format_table(facts)
     if not held.holders:
         yield "no host holds it"
         return
@@ -67,7 +67,7 @@ def tell_holdings(held: structs.FleetHoldingsDocument) -> Iterator[str]:
         [
             f"{copy.holder} (here)" if copy.here else copy.holder,
             "yes" if copy.counted else f"no: {copy.not_counted}",
-            _minute(copy.since),
+            cut_to_minute(copy.since),
             _size(copy.bytes),
         ]
         for copy in held.holders
@@ -100,9 +100,9 @@ def tell_drained(drained: structs.DrainDocument) -> Iterator[str]:
         return
     rows = [[one.holder, terminal_digest(one.digest), _size(one.bytes)] for one in drained.last_copies]
     total = sum(one.bytes or 0 for one in drained.last_copies)
-    counted = put_count(len(rows), "last copy").replace("copys", "copies")
+    counted = put_count(len(rows), "last copy", "last copies")
     yield f"{counted}, {format_size(total)}: pull these elsewhere before it is emptied"
-    yield format_table(rows, titles=("holder", "digest", "on disk"), right=(2,)).rstrip("\n")
+    yield format_table(rows, titles=("holder", "digest", "on disk"), right=(2,))
 
 
 def put_paused(settings: structs.FleetSettingsDocument) -> str:
@@ -111,7 +111,7 @@ def put_paused(settings: structs.FleetSettingsDocument) -> str:
     if paused is None:
         return "not paused"
     reason = f": {paused.reason}" if paused.reason else ""
-    return printable(f"paused by {paused.by or 'somebody'} at {_minute(paused.at)}{reason}")
+    return printable(f"paused by {paused.by or 'somebody'} at {cut_to_minute(paused.at)}{reason}")
 
 
 def _facts(fleet: structs.FleetDocument) -> Iterator[tuple[str, str]]:
@@ -123,7 +123,7 @@ def _facts(fleet: structs.FleetDocument) -> Iterator[tuple[str, str]]:
     if fleet.detail is not None:
         yield "detail", fleet.detail
     if fleet.last_contact is not None:
-        yield "last contact", _minute(fleet.last_contact)
+        yield "last contact", cut_to_minute(fleet.last_contact)
     etcd = fleet.etcd
     if etcd.version is not None:
         quota = "" if etcd.quota_bytes is None else f" of {format_size(etcd.quota_bytes)}"
@@ -153,7 +153,7 @@ def _hosts_table(hosts: Sequence[structs.FleetHostDocument]) -> str:
             _size(host.bytes),
             _count(host.due),
             _count(host.due_24h),
-            _minute(host.last_sweep),
+            cut_to_minute(host.last_sweep),
             (host.policy or "-")[:_POLICY],
             host.version or "-",
         ]
@@ -183,8 +183,3 @@ def _count(count: int | None) -> str:
 
 def _size(size_bytes: int | None) -> str:
     return "-" if size_bytes is None else format_size(size_bytes)
-
-
-def _minute(time: str | None) -> str:
-    """Show an RFC 3339 time to the minute."""
-    return "-" if time is None else f"{time[: len('2026-12-24T00:00')]}Z"

@@ -4,8 +4,7 @@ import getpass
 import os
 import platform
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -36,7 +35,7 @@ def ask_fleet(
     """Ask the running engine and say so, otherwise etcd; returns the document.
 
     Raises:
-        ConfigError: this host is in no fleet, or a setting is invalid.
+        ConfigError: this host is in no fleet, a setting is invalid, or the files for TLS cannot be used.
         HmretError: the engine or etcd did not do it.
     """
     config = common.settings().config
@@ -46,37 +45,17 @@ def ask_fleet(
         )
 
     async def on_etcd(config: RetentionConfig) -> D:
-        async with _opened_operator(config) as operator:
-            return await work(operator, config)
+        from hmret.fleet.gateway import Gateway  # noqa: PLC0415 - only if no engine runs
+        from hmret.fleet.operating import FleetOperator  # noqa: PLC0415 - the same
+
+        store = Gateway.of(config.fleet)
+        try:
+            return await work(FleetOperator(store, config.fleet.name), config)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await store.aclose()
 
     return ask_or_do(common, asked, kind, on_etcd, config)
-
-
-@asynccontextmanager
-async def _opened_operator(config: RetentionConfig) -> "AsyncIterator[FleetOperator]":
-    """Connect to etcd for as long as the block lasts.
-
-    Raises:
-        ConfigError: the files for TLS cannot be used.
-    """
-    from hmret.fleet.gateway import Gateway  # noqa: PLC0415 - only if no engine runs
-    from hmret.fleet.operating import FleetOperator  # noqa: PLC0415 - the same
-
-    store = Gateway.of(config.fleet)
-    try:
-        yield FleetOperator(store, config.fleet.name)
-    finally:
-        with anyio.CancelScope(shield=True):
-            await store.aclose()
-
-
-def host_name(config: RetentionConfig) -> str:
-    """Return the name of this host in its fleet.
-
-    Raises:
-        ConfigError: none is set, and the host's own cannot be one.
-    """
-    return config.fleet.host_on(platform.node())
 
 
 def own_holder(config: RetentionConfig) -> str | None:
@@ -85,7 +64,7 @@ def own_holder(config: RetentionConfig) -> str | None:
         cache_id = Path(config.data_dir, OWN, CACHE_ID).read_text("ascii").strip()
     except (OSError, ValueError):
         return None
-    return f"{host_name(config)}.{cache_id}" if _CACHE_ID.fullmatch(cache_id) else None
+    return f"{config.fleet.host_on(platform.node())}.{cache_id}" if _CACHE_ID.fullmatch(cache_id) else None
 
 
 def who() -> str:
