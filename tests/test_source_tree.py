@@ -1,11 +1,13 @@
 """The tree of the source stays one that a newcomer can look through."""
 
+import ast
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1] / "src" / "hmret"
 MODULES = sorted(ROOT.rglob("*.py"))
-MOST_LINES, MOST_MODULES = 400, 16
+MOST_LINES, MOST_MODULES, MOST_CHAINS = 400, 16, 25
 
 
 def test_no_module_is_too_long() -> None:
@@ -17,3 +19,28 @@ def test_no_module_is_too_long() -> None:
 def test_no_folder_holds_too_many_modules() -> None:
     folders = Counter(path.parent.relative_to(ROOT) for path in MODULES if path.name != "__init__.py")
     assert {str(folder): number for folder, number in folders.items() if number > MOST_MODULES} == {}
+
+
+def attribute_chains(path: Path) -> Iterator[str]:
+    """List the expressions `a.b.c.d`, and longer ones, in a module."""
+    tree = ast.parse(path.read_text())
+    inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    for node in ast.walk(tree):
+        names: list[str] = []
+        rest: ast.AST = node
+        while isinstance(rest, ast.Attribute):
+            names.append(rest.attr)
+            rest = rest.value
+        if len(names) >= 3 and isinstance(rest, ast.Name) and id(node) not in inner:
+            yield ".".join((rest.id, *reversed(names)))
+
+
+def test_few_expressions_reach_through_two_objects_and_none_through_more() -> None:
+    chains = [
+        (str(path.relative_to(ROOT)), chain)
+        for path in MODULES
+        if path.relative_to(ROOT).parts[0] != "model"
+        for chain in attribute_chains(path)
+    ]
+    assert [chain for chain in chains if chain[1].count(".") > 3] == []
+    assert len(chains) <= MOST_CHAINS, chains
