@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Set as 
 from contextlib import asynccontextmanager
 from functools import partial
 from http import HTTPStatus
-from importlib import metadata
 from operator import attrgetter
 from typing import TypeVar
 
@@ -41,6 +40,7 @@ from hmret.api.wire.convert_outcomes import (
     sweep_document,
 )
 from hmret.api.wire.structs_outcomes import LARGEST_PAGE, MOST_DAYS
+from hmret.engine.platform import running_version
 from hmret.engine.retention import Retention
 from hmret.model.errors import ConfigError, ImageNotFoundError, InvalidReferenceError
 from hmret.model.plan.forecast import DAYS, Outlook, summarize
@@ -184,7 +184,7 @@ class _Calls:
         return Response(body, headers={"content-type": content_type})
 
     async def openapi(self, _request: Request) -> Response:
-        return json_response(openapi_document(metadata.version("hmret")))
+        return json_response(openapi_document(running_version()))
 
     async def status(self, _request: Request) -> Response:
         retention = self._retention
@@ -194,7 +194,7 @@ class _Calls:
             trash_bytes = None
         document = status_document(
             retention,
-            version=metadata.version("hmret"),
+            version=running_version(),
             process=os.getpid(),
             backend=sniffio.current_async_library(),
             trash_bytes=trash_bytes,

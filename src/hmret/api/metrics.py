@@ -6,7 +6,6 @@ working. No label contains a repository or a digest: there may be 100,000 of the
 
 import platform
 from collections.abc import Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import ProcessCollector
 from prometheus_client.core import (
@@ -20,6 +19,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.registry import Collector
 
 from hmret.engine.counters import Counters, Histogram
+from hmret.engine.platform import running_version
 from hmret.engine.retention import Retention
 from hmret.engine.statistics import Statistics
 from hmret.model.images import Cause, DiskUsage
@@ -303,15 +303,8 @@ def _build() -> Metric:
     build = GaugeMetricFamily(
         "hmret_build_info", "The running version; always 1.", labels=("version", "python_version")
     )
-    build.add_metric((_version(), platform.python_version()), 1)
+    build.add_metric((running_version(), platform.python_version()), 1)
     return build
-
-
-def _version() -> str:
-    try:
-        return version("hmret")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def _by_label(

@@ -11,6 +11,16 @@ from hmret.disk.kernel.clock import HOST_CLOCK, Clock
 from hmret.model.values import frozen
 
 
+def running_version() -> str:
+    """Return the version of hmret that runs; `unknown` in a source tree that is not installed."""
+    from importlib import metadata  # noqa: PLC0415 - rarely needed, and slow to load
+
+    try:
+        return metadata.version("hmret")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
 @frozen
 class Platform:
     """The host's own by default; tests and the demo substitute others."""

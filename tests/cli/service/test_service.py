@@ -191,6 +191,15 @@ def test_systemd_hears_of_the_start_the_sweeps_the_reload_and_the_stop(cache: Ca
         assert service.process.wait(PATIENCE) == 0
 
 
+def test_a_stop_is_no_failure_however_often_the_watchdog_is_fed(cache: Cache, backend: str) -> None:
+    with running_service(
+        cache.root, *ALL, "--backend", backend, environment={"WATCHDOG_USEC": "3000"}, ready=False
+    ) as service:
+        service.wait_told("READY=1")
+        service.signal(signal.SIGTERM)
+        assert service.process.wait(PATIENCE) == 0
+
+
 def test_a_service_that_is_disabled_serves_and_says_that_it_is_off(cache: Cache, call: Call) -> None:
     cache.image("ghcr.io/kernel/x", "a", unused=DUE)
     cache.image("docker.io/library/alpine", "b", "3.20", unused=DUE)

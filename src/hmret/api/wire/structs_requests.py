@@ -20,7 +20,7 @@ GivenImage = Annotated[
 ]
 _Ttl = Annotated[
     Annotated[float, Meta(extra_json_schema={"exclusiveMinimum": 0, "maximum": 9_223_372_036})]
-    | Annotated[str, Meta(extra_json_schema={"pattern": r"^[1-9][0-9]{0,5}(s|m|h)$"})],
+    | Annotated[str, Meta(extra_json_schema={"pattern": r"^([1-9][0-9]{0,5}(s|m|h)|[1-9][0-9]{0,4}d)$"})],
     Meta(
         description="The duration of the lease from now: seconds as a number, or a text such as `10m` or `7d`.",
         examples=["10m", 600],

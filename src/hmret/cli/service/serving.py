@@ -28,7 +28,7 @@ from hmret.engine.log import log_event
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
-from hmret.model.errors import ConfigError
+from hmret.model.errors import ConfigError, EngineClosedError
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.report import SweepReport
 from hmret.model.values import define
@@ -215,10 +215,12 @@ class Service:
         """Send watchdog keep-alives for as long as the engine responds."""
         if self.notifier.watchdog_seconds is None:
             return
-        while True:
-            await retention.wait_answer()
-            self.notifier.alive()
-            await anyio.sleep(self.notifier.watchdog_seconds / 3)
+        # systemd's watchdog does not watch a service that is stopping.
+        with suppress(EngineClosedError):
+            while True:
+                await retention.wait_answer()
+                self.notifier.alive()
+                await anyio.sleep(self.notifier.watchdog_seconds / 3)
 
 
 @define(eq=False)

@@ -5,7 +5,6 @@ import math
 import os
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from importlib.metadata import PackageNotFoundError, version
 
 from hmret.actors.fleet.keeper import FleetKeeper
 from hmret.actors.fleet.membership import FleetTerms
@@ -14,7 +13,7 @@ from hmret.engine.events import EventHub
 from hmret.engine.fleet.reader import FleetReader
 from hmret.engine.log import log_event
 from hmret.engine.opening_inspection import running
-from hmret.engine.platform import Platform
+from hmret.engine.platform import Platform, running_version
 from hmret.fleet.gateway import Gateway
 from hmret.model.fleet import FleetState
 from hmret.model.policy.config import RetentionConfig
@@ -67,7 +66,7 @@ def terms_of(config: RetentionConfig) -> FleetTerms:
         rules=fleet.rules,
         session_seconds=math.ceil(fleet.session_ttl.total_seconds()),
         timeout_seconds=fleet.timeout.total_seconds(),
-        version=_version(),
+        version=running_version(),
     )
 
 
@@ -88,10 +87,3 @@ def _tell_failure(error: Exception) -> None:
 
 def _tell_forgotten(holder: str) -> None:
     log_event(logging.WARNING, "fleet_forgot", holder=holder)
-
-
-def _version() -> str:
-    try:
-        return version("hmret")
-    except PackageNotFoundError:
-        return "unknown"
