@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from hmret.disk.layout import IMAGES, METADATA, OWN, REPOSITORIES, TRASH, hex_of
+from hmret.disk.layout import IMAGES, METADATA, REPOSITORIES, TRASH, hex_of
 from hmret.model.images import Key
 from simulation.chronicle import Chronicle
 from simulation.clocks import VirtualClock
@@ -201,7 +201,7 @@ class Cache:
 
     def is_set_aside(self, tag: Tag, digest: str) -> bool:
         """Tell whether a tag may be set aside by hmret, which then puts it back or removes it."""
-        trash = f"{DATA}/{OWN}/{TRASH}"
+        trash = f"{DATA}/{TRASH}"
         if self.filesystem.exists(aside_of(f"{DATA}/{IMAGES}/{tag[0]}/{tag[1]}")):
             return True
         return self.filesystem.exists(trash) and any(

@@ -410,7 +410,7 @@ class _Run:
         left = truth.dangling()
         present = tuple(_state_of(image) for image in truth.images.values() if image.is_present)
         for path in tree:
-            in_trash = path.startswith(f"{DATA}/{OWN}/{TRASH}/")
+            in_trash = path.startswith(f"{DATA}/{TRASH}/")
             beside = "/.hmret-" in path and not truth.disturbed_at
             is_state = path.startswith(f"{DATA}/{RETENTION}/") and path.endswith(".json")
             half_written = path.startswith(f"{DATA}/{RETENTION}/") and path.endswith(".tmp")

@@ -65,7 +65,7 @@ __all__ = ["Truth"]
 _FIVE_MINUTES_NS = 300 * SECOND
 _HOUR_NS = 3600 * SECOND
 _INSIDE_IMAGE = re.compile(rf"({DATA}/{IMAGES}/.+/[0-9a-f]{{64}})/(.+)")
-_RETIRED_PATH = re.compile(rf"({DATA}/{OWN}/{TRASH}/[^/]+|{DATA}/{IMAGES}/(?:.+/)?\.hmret-[^/]+)/(.+)")
+_RETIRED_PATH = re.compile(rf"({DATA}/{TRASH}/[^/]+|{DATA}/{IMAGES}/(?:.+/)?\.hmret-[^/]+)/(.+)")
 _OURS = (
     *(f"{DATA}/{folder}/" for folder in (IMAGES, RETENTION, OWN)),
     # Where the data directory is moved aside, its engine writes down there what it knew.
@@ -402,7 +402,7 @@ class Truth(Cache):
 
     def _is_setting_aside(self, source: str, target: str) -> bool:
         """Tell whether a tag is set aside to be looked at, or comes back: whether it is lost is seen at rest."""
-        trash = f"{DATA}/{OWN}/{TRASH}/"
+        trash = f"{DATA}/{TRASH}/"
         if source.startswith(trash) or target.startswith(trash):
             tag = target if source.startswith(trash) else source
             if not self.filesystem.exists(source):

@@ -4,7 +4,7 @@ import random
 
 import attrs
 
-from hmret.disk.layout import CONTENT, IMAGES, OWN, REPOSITORIES, RETENTION, TRASH
+from hmret.disk.layout import CONTENT, IMAGES, REPOSITORIES, RETENTION, TRASH
 from hmret.disk.records.folders import load_folders
 from simulation.landmarks import ASIDE, DATA
 from support.memory_filesystem import MemoryFilesystem, Tree
@@ -27,7 +27,7 @@ class Absence:
     @classmethod
     def choose(cls, rng: random.Random, disk: MemoryFilesystem) -> "Absence | None":
         """Choose what goes away; None where an engine would have other work to do, or nothing is on record."""
-        trash = f"{DATA}/{OWN}/{TRASH}"
+        trash = f"{DATA}/{TRASH}"
         if disk.exists(trash) and disk.tree(trash):
             return None
         folder = rng.choice(("", *_FOLDERS))

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 
-from hmret.disk.layout import CONTENT, IMAGES, OWN, REPOSITORIES, RETENTION, TRASH
+from hmret.disk.layout import CONTENT, IMAGES, REPOSITORIES, RETENTION, TRASH
 from hmret.model.deletion import DueRow
 from support.builders import DATA, START_NS, digest, make_image, make_state
 from support.deletions import deletion
@@ -33,7 +33,7 @@ OTHER = "quay.io/other/thing"
 BATCH = "0123456789abcdef"
 HEX = "a" * 64
 IMAGES_TOP = f"{DATA}/{IMAGES}"
-TRASH_TOP = f"{DATA}/{OWN}/{TRASH}"
+TRASH_TOP = f"{DATA}/{TRASH}"
 DISKS = ("one disk", "two disks", "three disks")
 """The trash on the disk of the images, on another, and content on one more."""
 

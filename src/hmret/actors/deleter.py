@@ -34,7 +34,7 @@ from hmret.disk.deletion.trash.reserve import fill_reserve
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.hypeman.scan import FolderScan
 from hmret.disk.image_claim import UNCONTESTED, Claim
-from hmret.disk.layout import OWN, TRASH
+from hmret.disk.layout import TRASH
 from hmret.model.deletion import Deletion, Failed, Kept, Recheck
 
 T = TypeVar("T")
@@ -335,7 +335,7 @@ class Deleter(DiskActor):
                 self._filesystem, self._data_fd, stopping=self._stopping, pause=self._threads.pause
             )
         except OSError as error:
-            return QuarantineContents((), (), (), ((f"{OWN}/{TRASH}", error.strerror or str(error)),))
+            return QuarantineContents((), (), (), ((TRASH, error.strerror or str(error)),))
 
     def _forget(self, batch_name: str, repositories: Iterable[str]) -> None:
         """Drop intents that have been carried out; if that fails, the next recovery finds them done."""

@@ -13,14 +13,13 @@ from weakref import WeakSet
 import attrs
 
 from hmret.disk.filesystem import POSIX, Filesystem
-from hmret.disk.folders import let_go, make_data_folders, opened
+from hmret.disk.folders import let_go, opened_own_folder
 from hmret.disk.layout import IMAGES, LOCK, OWN
 from hmret.model.errors import DataDirLockedError, DataDirMovedError
 from hmret.model.values import define
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY
 _FILE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-_MODE = 0o700
 _NONE = -1
 
 
@@ -97,7 +96,7 @@ class DataDir:
 
     def _lock(self) -> None:
         filesystem = self.filesystem
-        with opened(filesystem, make_data_folders(filesystem, self.fd, OWN, _MODE)) as own_fd:
+        with opened_own_folder(filesystem, self.fd) as own_fd:
             fd = filesystem.open(LOCK, _FILE, 0o600, dir_fd=own_fd)
         try:
             # guard(one-engine-per-directory): Two engines on one directory would know nothing of each other's

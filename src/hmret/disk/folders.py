@@ -3,12 +3,12 @@
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.layout import MAY_BE_LINKS
+from hmret.disk.layout import IMAGES, MAY_BE_LINKS, OWN
 
 LARGEST_FILE = 16 * 1024 * 1024
 """In bytes; no metadata comes close to this size, and reading a larger file would only cost memory."""
@@ -54,6 +54,21 @@ def let_go(filesystem: Filesystem, fd: int) -> None:
 def open_folder(filesystem: Filesystem, path: str, dir_fd: int | None = None) -> int:
     """Open the folder at a path whose last component must not be a symbolic link."""
     return filesystem.open(path, _STEP, dir_fd=dir_fd)
+
+
+def opened_folder(filesystem: Filesystem, path: str, dir_fd: int) -> AbstractContextManager[int]:
+    """Open a folder as `open_folder` does, and close it at the end of the `with` statement."""
+    return opened(filesystem, open_folder(filesystem, path, dir_fd))
+
+
+def opened_data_folder(filesystem: Filesystem, data_fd: int, path: str) -> AbstractContextManager[int]:
+    """Open a folder as `open_data_folder` does, and close it at the end of the `with` statement."""
+    return opened(filesystem, open_data_folder(filesystem, data_fd, path))
+
+
+def opened_own_folder(filesystem: Filesystem, data_fd: int, path: str = OWN) -> AbstractContextManager[int]:
+    """Open hmret's own folder or one below it, creating what is missing, for one `with` statement."""
+    return opened(filesystem, make_data_folders(filesystem, data_fd, path, 0o700))
 
 
 def step_into(filesystem: Filesystem, root_fd: int, path: str) -> int:
@@ -172,6 +187,13 @@ def remove_empty_folders(filesystem: Filesystem, root_fd: int, path: str) -> Non
         path = above
 
 
+def remove_empty_repositories(filesystem: Filesystem, data_fd: int, repositories: Iterable[str]) -> None:
+    """Remove the folders of some repositories below `images/`, as far as they are empty; a failure is ignored."""
+    with suppress(OSError), opened_data_folder(filesystem, data_fd, IMAGES) as images_fd:
+        for repository in repositories:
+            remove_empty_folders(filesystem, images_fd, repository)
+
+
 def read_file(filesystem: Filesystem, path: str, dir_fd: int, *, follow: bool = False) -> bytes:
     """Read a whole file, by default only where its last component is not a symbolic link.
 
@@ -225,9 +247,7 @@ def write_file(filesystem: Filesystem, name: str, content: bytes, dir_fd: int, *
     try:
         fd = filesystem.open(beside, flags, 0o644, dir_fd=dir_fd)
         try:
-            rest = content
-            while rest:
-                rest = rest[filesystem.write(fd, rest) :]
+            write_all(filesystem, fd, content)
             if durable:
                 filesystem.fsync(fd)
         finally:
@@ -239,3 +259,9 @@ def write_file(filesystem: Filesystem, name: str, content: bytes, dir_fd: int, *
         raise
     if durable:
         filesystem.fsync(dir_fd)
+
+
+def write_all(filesystem: Filesystem, fd: int, content: bytes) -> None:
+    """Write bytes to an open file, in as many calls as that takes."""
+    while content:
+        content = content[filesystem.write(fd, content) :]

@@ -9,7 +9,7 @@ import os
 from contextlib import suppress
 
 from hmret.disk.filesystem import FileLease, Filesystem
-from hmret.disk.folders import let_go, open_data_folder, opened
+from hmret.disk.folders import let_go, opened, opened_data_folder
 from hmret.disk.layout import OWN
 
 _NAME = "lease-trial"
@@ -23,7 +23,7 @@ def do_leases_break(filesystem: Filesystem, data_fd: int) -> bool:
     Leaves nothing behind. Needs hmret's own folder to exist.
     """
     try:
-        with opened(filesystem, open_data_folder(filesystem, data_fd, OWN)) as own_fd:
+        with opened_data_folder(filesystem, data_fd, OWN) as own_fd:
             try:
                 return _try(filesystem, own_fd)
             finally:

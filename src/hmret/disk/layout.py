@@ -11,11 +11,10 @@ OWN = "system/hmret"
 """hmret's own folder."""
 LOCK = "lock"
 """Below `OWN`: the file that an engine has locked while it works on the data directory."""
-TRASH = "trash"
-"""Below `OWN`: images that have been renamed out of the cache and wait for their bytes to be freed."""
-
-DELETED = "deleted"
-"""Below `OWN`: the intents of completed deletions, kept for a day."""
+TRASH = f"{OWN}/trash"
+"""Images that have been renamed out of the cache and wait for their bytes to be freed."""
+DELETED = f"{OWN}/deleted"
+"""The intents of completed deletions, kept for a day."""
 
 MAY_BE_LINKS = (IMAGES, "guests", "snapshots", "system", RETENTION, OWN)
 """Folders below the data directory that an operator may have moved elsewhere, with a symbolic link in their place."""

@@ -21,7 +21,7 @@ HEX = "a" * 64
 IMAGES_TOP = f"{DATA}/{IMAGES}"
 GHOST = f"{IMAGES_TOP}/{CONTENT}/{HEX}"
 METADATA = f"{GHOST}/metadata.json"
-TRASH_TOP = f"{DATA}/{OWN}/{TRASH}"
+TRASH_TOP = f"{DATA}/{TRASH}"
 DELETED_NS = START_NS - 3600 * SECOND
 MADE_NS = START_NS - 60 * SECOND
 """The last moment at which one that goes now may have changed."""

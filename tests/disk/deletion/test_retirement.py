@@ -66,7 +66,7 @@ NO_LEASES = (
 WINDOW_NS = 1000
 LOOK = Recheck(frozenset(), WINDOW_NS, START_NS + WINDOW_NS)
 TAGS = ("3.20", "latest")
-IN_TRASH = f"{OWN}/{TRASH}/{BATCH}.0"
+IN_TRASH = f"{TRASH}/{BATCH}.0"
 
 
 def make_due(host: Host, letters: str = "a", *, name: str = ALPINE, tags: tuple[str, ...] = TAGS) -> Deletion:
@@ -171,7 +171,7 @@ def test_an_image_that_is_due_is_retired_with_its_tags_and_its_state(host: Host)
     links = [read_tag(host, tag) for tag in TAGS]
     outcome = retire_one(host, candidate)
     going = intent(*candidate.key, START_NS, f"{BATCH}.0", *links, copies=(Copy(ALPINE, 0, f"{BATCH}.0"),))
-    place = TrashEntry(going, f"{OWN}/{TRASH}", f"{BATCH}.0")
+    place = TrashEntry(going, TRASH, f"{BATCH}.0")
     assert outcome == Retired(going, (place,), tuple(links))
     assert isinstance(outcome, Retired)
     assert key_of(outcome) == candidate.key
@@ -1310,7 +1310,7 @@ def delete(filesystem: MemoryFilesystem) -> list[Outcome]:
                 is_done = False
         if is_done:
             with suppress(OSError):
-                drop_intents(filesystem, fd, BATCH)
+                drop_intents(filesystem, fd, BATCH, ())
         return [*outcomes]
     finally:
         let_go(filesystem, fd)
@@ -1344,7 +1344,7 @@ def broken_promise(filesystem: MemoryFilesystem, before: Tree) -> str | None:
     }
     if after != expected:
         return f"images differ: {sorted(set(after) ^ set(expected))}"
-    trash = f"{DATA}/{OWN}/{TRASH}"
+    trash = f"{DATA}/{TRASH}"
     left = sorted(filesystem.tree(trash)) if filesystem.exists(trash) else []
     if left:
         return f"the trash holds {left}"
@@ -1438,7 +1438,7 @@ def is_kept_or_on_record(filesystem: MemoryFilesystem, candidate: Deletion, befo
     elsewhere = [
         path for path in filesystem.tree(DATA) if f"{BATCH}." in path and path.endswith("rootfs.ext4")
     ]
-    return not elsewhere or filesystem.exists(f"{DATA}/{OWN}/{TRASH}/{BATCH}.json")
+    return not elsewhere or filesystem.exists(f"{DATA}/{TRASH}/{BATCH}.json")
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EACCES])
@@ -1457,7 +1457,7 @@ def is_consistent(filesystem: MemoryFilesystem, before: Tree) -> bool:
         files = {path: entry for path, entry in images_in(filesystem).items() if path.startswith(top)}
         if files and files != {path: entry for path, entry in before.items() if path.startswith(top)}:
             return False
-    carried_out = f"{DATA}/{OWN}/{DELETED}/{BATCH}.json"
+    carried_out = f"{DATA}/{DELETED}/{BATCH}.json"
     return not [path for path in filesystem.tree(DATA) if BATCH in path and path != carried_out]
 
 

@@ -11,7 +11,7 @@ from hmret.cli.demo.chronicle import Chronicle, day_of, days_of, held_text
 from hmret.cli.demo.host import Host
 from hmret.cli.demo.image_store import DISK, StoredImage, hash_disk
 from hmret.cli.display.tables import format_size
-from hmret.disk.layout import METADATA, OWN, RETENTION, TRASH, hex_of
+from hmret.disk.layout import METADATA, RETENTION, TRASH, hex_of
 from hmret.model.images import Key
 from hmret.model.plan.plan import Plan
 from hmret.model.values import frozen
@@ -71,7 +71,7 @@ def find_faults(host: Host, found: Sequence[Outcome], fates: Mapping[Key, Reason
             f"{outcome.name}: {fault}"
             for fault in _disk_faults(host, outcome, freed_bytes[outcome.image.digest])
         )
-    trash = host.data_dir / OWN / TRASH
+    trash = host.data_dir / TRASH
     if trash.exists() and any(trash.iterdir()):
         faults.append("the trash is not empty")
     return faults

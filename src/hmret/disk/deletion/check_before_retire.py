@@ -6,7 +6,7 @@ The tags are read again, and the references of a moment ago are resolved against
 from collections.abc import Iterable, Mapping, Set as AbstractSet
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import open_data_folder, opened
+from hmret.disk.folders import opened_data_folder
 from hmret.disk.hypeman.scan import OddTagError, resolve_tag
 from hmret.disk.layout import IMAGES
 from hmret.model.grouping import ReferenceIndex
@@ -135,7 +135,7 @@ def _read_tags(
     """Read where tags lead now; also returns those that hypeman did not make. A tag in neither is absent."""
     tags: dict[_Tag, str] = {}
     odd: set[_Tag] = set()
-    with opened(filesystem, open_data_folder(filesystem, data_fd, IMAGES)) as images_fd:
+    with opened_data_folder(filesystem, data_fd, IMAGES) as images_fd:
         for name, tag in named:
             try:
                 target = resolve_tag(filesystem, images_fd, name, tag)

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from hmret.disk.deletion.open_folders import OpenFolders, exists
 from hmret.disk.deletion.trash.intents import Intent, TrashEntry, entry_in_place, entry_in_trash
-from hmret.disk.folders import open_folder, opened
+from hmret.disk.folders import opened_folder
 from hmret.disk.layout import DIGEST_HEX, HIDDEN_METADATA, IMAGES, METADATA, hex_of
 
 _LOWER_LAYER = (
@@ -132,10 +132,7 @@ def show_metadata(folders: OpenFolders, parent: str, name: str) -> None:
     if not exists(filesystem, folders.get(parent), f"{name}/{METADATA}"):
         _rename_metadata(folders, parent, name, HIDDEN_METADATA, METADATA)
         return
-    with (
-        suppress(FileNotFoundError),
-        opened(filesystem, open_folder(filesystem, name, folders.get(parent))) as fd,
-    ):
+    with suppress(FileNotFoundError), opened_folder(filesystem, name, folders.get(parent)) as fd:
         filesystem.unlink(HIDDEN_METADATA, dir_fd=fd)
 
 
@@ -153,8 +150,5 @@ def is_hidden_in_place(folders: OpenFolders, intent: Intent, number: int) -> boo
 
 def _rename_metadata(folders: OpenFolders, parent: str, name: str, source: str, target: str) -> None:
     filesystem = folders.filesystem
-    with (
-        suppress(FileNotFoundError),
-        opened(filesystem, open_folder(filesystem, name, folders.get(parent))) as fd,
-    ):
+    with suppress(FileNotFoundError), opened_folder(filesystem, name, folders.get(parent)) as fd:
         filesystem.rename(source, target, src_dir_fd=fd, dst_dir_fd=fd)

@@ -10,28 +10,18 @@ from contextlib import closing, suppress
 
 from hmret.disk.deletion.open_folders import OpenFolders, exists, inode_of
 from hmret.disk.deletion.trash.erasing import erase
-from hmret.disk.deletion.trash.intent_files import open_trash
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import open_folder, opened, read_file
+from hmret.disk.folders import opened_folder, opened_own_folder, read_file
 from hmret.disk.hypeman.documents import UnreadableError, read_image_metadata
 from hmret.disk.hypeman.images import read_digest_folder
-from hmret.disk.layout import (
-    CONTENT,
-    DIGEST_HEX,
-    IMAGES,
-    METADATA,
-    OWN,
-    TRASH,
-    digest_of,
-    hex_of,
-)
+from hmret.disk.layout import CONTENT, DIGEST_HEX, IMAGES, METADATA, TRASH, digest_of, hex_of
 from hmret.model.times import SECOND
 
 _UNCHANGED_FOR_NS = 60 * SECOND
 """How long a ghost must not have changed."""
 
 _CONTENT = f"{IMAGES}/{CONTENT}"
-_ASIDE = {f"{OWN}/{TRASH}": "ghost.", IMAGES: ".hmret-ghost."}
+_ASIDE = {TRASH: "ghost.", IMAGES: ".hmret-ghost."}
 """Where a ghost is set aside to be examined, and the prefix of its name there: in the trash or, if that is on
 another file system, outside `content/`; with metadata alone hypeman does not take it for an image there
 either.
@@ -44,8 +34,11 @@ def clear_ghosts(filesystem: Filesystem, data_fd: int, deleted_at_ns: Mapping[st
     The caller makes sure that nothing else works on these digests.
     """
     gone: list[str] = []
-    with closing(OpenFolders(filesystem, data_fd)) as folders, suppress(OSError):
-        filesystem.close(open_trash(filesystem, data_fd))
+    with (
+        closing(OpenFolders(filesystem, data_fd)) as folders,
+        suppress(OSError),
+        opened_own_folder(filesystem, data_fd, TRASH),
+    ):
         for digest, moment_ns in deleted_at_ns.items():
             with suppress(OSError):
                 if _clear(folders, digest, moment_ns):
@@ -71,7 +64,7 @@ def resolve_parked_ghosts(filesystem: Filesystem, data_fd: int) -> tuple[tuple[s
 
 def is_ghost_aside(name: str) -> bool:
     """Return whether a name in the trash is that of a ghost that was set aside."""
-    return _is_aside(f"{OWN}/{TRASH}", name)
+    return _is_aside(TRASH, name)
 
 
 def _is_aside(folder: str, name: str) -> bool:
@@ -188,8 +181,5 @@ def _is_ready(filesystem: Filesystem, parent_fd: int, name: str, digest: str) ->
 
 
 def _names_in(filesystem: Filesystem, parent_fd: int, name: str) -> list[str]:
-    with (
-        opened(filesystem, open_folder(filesystem, name, parent_fd)) as fd,
-        filesystem.scandir(fd) as entries,
-    ):
+    with opened_folder(filesystem, name, parent_fd) as fd, filesystem.scandir(fd) as entries:
         return [entry.name for entry in entries]

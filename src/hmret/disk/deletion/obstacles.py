@@ -10,7 +10,7 @@ import attrs
 
 from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import open_folder, opened
+from hmret.disk.folders import opened_folder
 from hmret.disk.hypeman.folder_contents import Contents, contents_of
 from hmret.disk.layout import CONTENT, IMAGES, hex_of
 from hmret.model.images import Key, Obstacle
@@ -61,7 +61,7 @@ class _Looking:
     def _look_into(self, parent: str, name: str) -> Obstacle | None:
         parent_fd = self.folders.get(parent)
         path = f"{parent}/{name}"
-        with opened(self.filesystem, open_folder(self.filesystem, name, parent_fd)) as folder_fd:
+        with opened_folder(self.filesystem, name, parent_fd) as folder_fd:
             listing = self.filesystem.list_folder(folder_fd)
             contents = contents_of(self.filesystem, folder_fd, listing)
             if contents.foreign is not None:

@@ -21,7 +21,7 @@ from hmret.disk.filesystem import Step
 from hmret.disk.fingerprints import SETTLING_NS
 from hmret.disk.folders import CHUNK
 from hmret.disk.hypeman.retention_states.rereading import SettledState, read_settled_states
-from hmret.disk.layout import CONTENT, DIGEST_HEX, IMAGES, METADATA, OWN, RETENTION, TRASH, hex_of
+from hmret.disk.layout import CONTENT, DIGEST_HEX, IMAGES, METADATA, RETENTION, TRASH, hex_of
 from hmret.model.values import define
 
 AT_ONCE = 16
@@ -67,7 +67,7 @@ class PrefetchedImage:
         """
         folders, intent, folder = self.folders, self.intent, self.folder
         copy, hexadecimal = intent.copies[0], hex_of(intent.digest)
-        trash_fd, links = folders.get(f"{OWN}/{TRASH}"), intent.links
+        trash_fd, links = folders.get(TRASH), intent.links
         metadata = folder.metadata_name
         # guard(replacements-in-every-place): A pull may bring the image back as content or in a repository's
         # folder; tags go only if it is in neither.

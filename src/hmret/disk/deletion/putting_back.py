@@ -7,7 +7,7 @@ from hmret.disk.deletion.folder_renames import rename_back
 from hmret.disk.deletion.ghosts import clear_fresh_ghost
 from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.replacements import Found, Replacement, find_replacement, heal
-from hmret.disk.deletion.tags.links import free_links, make_links
+from hmret.disk.deletion.tags.links import make_links
 from hmret.disk.deletion.trash.erasing import erase
 from hmret.disk.deletion.trash.intents import NO_CONTENT, Intent, Link, TrashEntry, find_entries
 from hmret.disk.deletion.trash.wholeness import check_layers, is_whole
@@ -35,7 +35,7 @@ def put_back(
     if not is_whole(folders.filesystem, folders.get(first.folder), first.name):
         return False
     check_layers(folders.filesystem, folders.data_fd, folders.get(first.folder), first.name)
-    make_links(folders, free_links(folders, tuple(links)))
+    make_links(folders, links)
     if not rename_back(folders, first):
         return False
     for place in ordered[1:]:
@@ -75,7 +75,7 @@ def mend(
     if found.replacement is Replacement.GHOST:
         if not heal(folders, main, found.parent):
             return False
-        make_links(folders, free_links(folders, tuple(links)))
+        make_links(folders, links)
         for place in places:
             if place is not main:
                 follow(folders, place)
@@ -110,7 +110,7 @@ def bring_back(filesystem: Filesystem, data_fd: int, intent: Intent, beside: Ite
                 folders, intent, places, found, intent.links
             )
         if is_back:
-            make_links(folders, free_links(folders, tuple(beside)))
+            make_links(folders, beside)
             erase_rest(folders, intent)
         return is_back
 

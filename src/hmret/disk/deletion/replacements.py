@@ -18,7 +18,7 @@ from hmret.disk.deletion.open_folders import OpenFolders, exists
 from hmret.disk.deletion.trash.intents import Intent, TrashEntry
 from hmret.disk.deletion.trash.wholeness import check_layers
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import open_folder, opened, read_file
+from hmret.disk.folders import opened_folder, read_file
 from hmret.disk.hypeman.documents import read_object
 from hmret.disk.hypeman.images import read_digest_folder
 from hmret.disk.layout import CONTENT, HIDDEN_METADATA, IMAGES, METADATA, ROOTFS_NAMES, hex_of
@@ -127,10 +127,8 @@ def heal(folders: OpenFolders, place: TrashEntry, parent: str) -> bool:
     filesystem, place_fd = folders.filesystem, folders.get(place.folder)
     check_layers(filesystem, folders.data_fd, place_fd, place.name)
     with (
-        opened(filesystem, open_folder(filesystem, place.name, place_fd)) as source_fd,
-        opened(
-            filesystem, open_folder(filesystem, hex_of(place.intent.digest), folders.get(parent))
-        ) as target_fd,
+        opened_folder(filesystem, place.name, place_fd) as source_fd,
+        opened_folder(filesystem, hex_of(place.intent.digest), folders.get(parent)) as target_fd,
     ):
         disks = [name for name in ROOTFS_NAMES if exists(filesystem, source_fd, name)]
         # guard(never-over-another-disk): A disk that is already in place is newer than the one in the trash

@@ -47,7 +47,7 @@ from hmret.disk.deletion.tags.tag_view import TagView
 from hmret.disk.deletion.trash.intent_files import write_intents
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.image_claim import UNCONTESTED, Claim
-from hmret.disk.layout import IMAGES, OWN, TRASH
+from hmret.disk.layout import IMAGES, TRASH
 from hmret.model.deletion import Deletion, Recheck
 
 
@@ -90,7 +90,7 @@ def retire(
             # a deletion would stay half done.
             write_intents(filesystem, data_fd, batch_name, [target.intent for target in examined])
         except OSError as error:
-            return batch.none_begun(batch_name, deletions, f"{OWN}/{TRASH}", error)
+            return batch.none_begun(batch_name, deletions, TRASH, error)
         outcomes: dict[int, Outcome] = {}
         stack.callback(batch.prefetch.close)
         groups = list(_by_digest(examined))

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import msgspec
 
 from hmret.disk.filesystem import Filesystem, Listing
-from hmret.disk.folders import open_folder, opened
+from hmret.disk.folders import opened_folder
 from hmret.disk.hypeman.images import ImageFound, is_settled
 from hmret.disk.layout import INSTALLING, METADATA, ROOTFS_NAMES
 from hmret.model.times import SECOND
@@ -38,7 +38,7 @@ def look_inside(filesystem: Filesystem, parent_fd: int, name: str) -> Contents:
     Raises:
         OSError: it cannot be listed.
     """
-    with opened(filesystem, open_folder(filesystem, name, parent_fd)) as fd:
+    with opened_folder(filesystem, name, parent_fd) as fd:
         return contents_of(filesystem, fd, filesystem.list_folder(fd))
 
 

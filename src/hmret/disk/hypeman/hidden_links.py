@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import open_folder, opened
+from hmret.disk.folders import opened_folder
 from hmret.disk.hypeman.hidden import Hidden, find_hidden
 from hmret.disk.hypeman.repositories import is_host, list_entries
 from hmret.disk.layout import DIGEST_HEX, FOLDER_NAME, REPOSITORIES
@@ -20,7 +20,7 @@ def find_hidden_links(filesystem: Filesystem, images_fd: int) -> Iterator[Hidden
         if not waiting:
             return
         path = waiting.pop()
-        with suppress(OSError), opened(filesystem, open_folder(filesystem, path or ".", images_fd)) as fd:
+        with suppress(OSError), opened_folder(filesystem, path or ".", images_fd) as fd:
             entries = list_entries(filesystem, fd)
             is_top = path in ("", REPOSITORIES)
             links = filter(is_host, entries.links) if is_top else entries.links

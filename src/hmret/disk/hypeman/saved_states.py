@@ -15,7 +15,7 @@ import msgspec
 
 from hmret.disk.filesystem import Filesystem, Stat
 from hmret.disk.fingerprints import Fingerprint, stable_fingerprint
-from hmret.disk.folders import READ, let_go, open_folder, opened, read_sized_file
+from hmret.disk.folders import READ, let_go, opened_folder, read_sized_file
 from hmret.disk.layout import CONTENT, HEX_DIGITS, digest_of
 from hmret.model.references import is_repository
 from hmret.model.values import define
@@ -95,7 +95,7 @@ class _Search:
         return []
 
     def _list(self, path: str) -> list[str]:
-        with opened(self.filesystem, open_folder(self.filesystem, path, self.dir_fd)) as fd:
+        with opened_folder(self.filesystem, path, self.dir_fd) as fd:
             self.note(path, self.filesystem.fstat(fd))
             with self.filesystem.scandir(fd) as entries:
                 return [f"{path}/{entry.name}" for entry in entries]

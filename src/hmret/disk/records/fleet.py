@@ -18,14 +18,21 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 from hmret.disk.filesystem import Filesystem, Stat
-from hmret.disk.folders import READ, let_go, make_data_folders, open_data_folder, opened, write_file
+from hmret.disk.folders import (
+    READ,
+    let_go,
+    opened,
+    opened_data_folder,
+    opened_own_folder,
+    write_all,
+    write_file,
+)
 from hmret.disk.layout import DIGEST_HEX, OWN, digest_of, hex_of
 from hmret.model.records.fleet import KEPT_MARKS, FleetRecordContents, MarkAge, Seen, Standing
 from hmret.model.values import frozen
 
 CACHE_ID = "cache-id"
 FLEET = "fleet"
-_MODE = 0o700
 _LARGEST_RECORD = 256 * 1024 * 1024  # some 4 million lines
 _CHUNK = 1 << 20
 _SPARE_LINES = 1000
@@ -115,7 +122,7 @@ class FleetRecord:
             OSError: it could not be written; `needs_cache_id` then tells whether to call this again.
         """
         self._forget()
-        with opened(self._filesystem, self._make_folder()) as own_fd:
+        with opened_own_folder(self._filesystem, self._data_fd) as own_fd:
             # The record goes first: after a crash the old id has an empty record, which `e/` contradicts.
             with suppress(FileNotFoundError):
                 self._filesystem.unlink(FLEET, dir_fd=own_fd)
@@ -210,9 +217,6 @@ class FleetRecord:
         self._seen_on_disk = None
         self._is_believed = False
 
-    def _make_folder(self) -> int:
-        return make_data_folders(self._filesystem, self._data_fd, OWN, _MODE)
-
     def _read_cache_id(self) -> str:
         try:
             text = self._read_file(CACHE_ID)[0].decode("ascii").removesuffix("\n")
@@ -246,7 +250,7 @@ class FleetRecord:
 
     def _read_file(self, name: str) -> tuple[bytes, _FileOnDisk]:
         with (
-            opened(self._filesystem, open_data_folder(self._filesystem, self._data_fd, OWN)) as own_fd,
+            opened_data_folder(self._filesystem, self._data_fd, OWN) as own_fd,
             opened(self._filesystem, self._filesystem.open(name, READ, dir_fd=own_fd)) as fd,
         ):
             content = bytearray()
@@ -267,15 +271,13 @@ class FleetRecord:
         if self._line_count > 2 * len(self._contents.digests) + 2 * KEPT_MARKS + _SPARE_LINES:
             self._on_disk = None
         expected, self._on_disk = self._on_disk, None
-        with opened(self._filesystem, self._make_folder()) as own_fd:
+        with opened_own_folder(self._filesystem, self._data_fd) as own_fd:
             fd = -1 if expected is None else self._open_expected(own_fd, expected)
             if fd < 0:
                 self._rewrite_in(own_fd)
                 fd = self._open(own_fd)
             try:
-                rest = _encode(written)
-                while rest:
-                    rest = rest[self._filesystem.write(fd, rest) :]
+                write_all(self._filesystem, fd, _encode(written))
                 # guard(record-is-synced-before-requests): The request that follows must not be known to etcd
                 # alone.
                 self._filesystem.fsync(fd)
@@ -316,7 +318,7 @@ class FleetRecord:
 
     def _rewrite(self) -> None:
         self._on_disk = None
-        with opened(self._filesystem, self._make_folder()) as own_fd:
+        with opened_own_folder(self._filesystem, self._data_fd) as own_fd:
             self._rewrite_in(own_fd)
             with opened(self._filesystem, self._open(own_fd)) as fd:
                 self._on_disk = _identity(self._filesystem.fstat(fd))

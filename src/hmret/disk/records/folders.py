@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import msgspec
 
 from hmret.disk.filesystem import Filesystem, Stat
-from hmret.disk.folders import open_data_folder, open_folder, opened
+from hmret.disk.folders import open_data_folder, opened, opened_folder
 from hmret.disk.hypeman.repositories import is_host, list_entries
 from hmret.disk.layout import CONTENT, FOLDER_NAME, IMAGES, REPOSITORIES
 from hmret.disk.records.record_files import read_record, write_record
@@ -111,7 +111,7 @@ def _look(filesystem: Filesystem, images_fd: int, known: Iterable[str]) -> Itera
 
 
 def _look_at(filesystem: Filesystem, images_fd: int, name: str, device: int) -> FolderSeen:
-    with opened(filesystem, open_folder(filesystem, name, images_fd)) as fd:
+    with opened_folder(filesystem, name, images_fd) as fd:
         status = filesystem.fstat(fd)
         names: frozenset[str] = frozenset()
         # The folder of content is judged by its timers alone, of which there may be very many.

@@ -14,7 +14,7 @@ import attrs
 import msgspec
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import READ, open_data_folder, opened
+from hmret.disk.folders import READ, opened, opened_data_folder
 from hmret.disk.layout import OWN
 from hmret.disk.records.journal import JOURNAL, KEPT_FILES, LARGEST_JOURNAL
 from hmret.model.records.history import COUNTED, History, Went
@@ -103,7 +103,7 @@ class HistoryReader:
         self, filesystem: Filesystem, data_fd: int, name: str, pause: Callable[[], None]
     ) -> tuple[_Fingerprint, _FileHistory]:
         with (
-            opened(filesystem, open_data_folder(filesystem, data_fd, OWN)) as own_fd,
+            opened_data_folder(filesystem, data_fd, OWN) as own_fd,
             opened(filesystem, filesystem.open(name, READ, dir_fd=own_fd)) as fd,
         ):
             found = filesystem.fstat(fd)

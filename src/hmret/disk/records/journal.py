@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import make_data_folders, opened, read_file
+from hmret.disk.folders import opened, opened_own_folder, read_file, write_all
 from hmret.disk.layout import OWN
 from hmret.model.times import parse_time
 
@@ -35,7 +35,7 @@ def append_to_journal(
         OSError: some or all of them could not be written.
     """
     lines = b"".join(map(_line, entries))
-    with opened(filesystem, make_data_folders(filesystem, data_fd, OWN, 0o700)) as own_fd:
+    with opened_own_folder(filesystem, data_fd) as own_fd:
         fd = _open(filesystem, own_fd)
         try:
             size_bytes = filesystem.fstat(fd).st_size
@@ -47,8 +47,7 @@ def append_to_journal(
                 size_bytes = 0
             if size_bytes and not _ends_with_line(filesystem, own_fd, size_bytes):
                 lines = b"\n" + lines
-            while lines:
-                lines = lines[filesystem.write(fd, lines) :]
+            write_all(filesystem, fd, lines)
         finally:
             if fd >= 0:
                 filesystem.close(fd)

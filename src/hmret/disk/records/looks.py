@@ -8,7 +8,7 @@ from contextlib import suppress
 import msgspec
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import BATCH, open_data_folder, opened, step_into
+from hmret.disk.folders import BATCH, opened, opened_data_folder, step_into
 from hmret.disk.layout import RETENTION
 from hmret.disk.records.record_files import read_record, write_record
 from hmret.model.clock.clock_guard import ClockReading
@@ -73,7 +73,7 @@ def newest_timer(filesystem: Filesystem, data_fd: int, until_ns: int) -> int | N
     more than that they were copied.
     """
     newest_ns = 0
-    with suppress(OSError), opened(filesystem, open_data_folder(filesystem, data_fd, RETENTION)) as root_fd:
+    with suppress(OSError), opened_data_folder(filesystem, data_fd, RETENTION) as root_fd:
         levels = [""]
         while levels:
             path = levels.pop()

@@ -5,10 +5,9 @@ from typing import TypeVar
 import msgspec
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import make_data_folders, opened, read_file, write_file
+from hmret.disk.folders import opened_own_folder, read_file, write_file
 from hmret.disk.layout import OWN
 
-_MODE = 0o700
 _FAULTS = (OSError, msgspec.MsgspecError, ValueError, RecursionError)
 
 T = TypeVar("T")
@@ -29,7 +28,7 @@ def write_record(filesystem: Filesystem, data_fd: int, name: str, value: object)
         OSError: it could not be written; the previous record then stays.
     """
     content = msgspec.json.encode(value)
-    with opened(filesystem, make_data_folders(filesystem, data_fd, OWN, _MODE)) as fd:
+    with opened_own_folder(filesystem, data_fd) as fd:
         write_file(filesystem, name, content, fd, durable=True)
 
 

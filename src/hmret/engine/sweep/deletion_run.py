@@ -20,7 +20,7 @@ from hmret.disk.deletion.tags.tag_view import TagView
 from hmret.disk.deletion.trash.intents import Intent, Link
 from hmret.disk.deletion.trash.reserve import NO_SPACE
 from hmret.disk.deletion.trash.wholeness import LayersGoneError
-from hmret.disk.layout import OWN, TRASH
+from hmret.disk.layout import TRASH
 from hmret.engine.log import log_event
 from hmret.engine.planner import Planner
 from hmret.engine.surveyor import Surveyor
@@ -213,7 +213,7 @@ class DeletionRun:
 
     def _leave(self, batch_name: str, error: OSError, ledger: SweepLedger) -> None:
         """Leave a batch to the next recovery, and report why."""
-        ledger.add_record_error(f"{OWN}/{TRASH}/{batch_name}.json", error)
+        ledger.add_record_error(f"{TRASH}/{batch_name}.json", error)
         self.deleter.leave(batch_name)
 
     async def finish_leftovers(self) -> Recovery | None:
@@ -224,7 +224,7 @@ class DeletionRun:
         try:
             digests = await self.deleter.unfinished()
         except OSError as error:
-            fault = f"{OWN}/{TRASH}", error.strerror or str(error)
+            fault = TRASH, error.strerror or str(error)
             return Recovery((), {}, (), 0, (fault,))
         async with self.locks.claiming(digests) as given:
             # guard(recover-only-unused): Finishing or undoing an earlier deletion waits while any of its images is in

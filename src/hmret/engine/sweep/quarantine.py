@@ -15,7 +15,7 @@ from hmret.disk.deletion.outcomes import Retired
 from hmret.disk.deletion.recovery.quarantine_records import RECORD, HeldImage
 from hmret.disk.deletion.tags.tag_view import TagView
 from hmret.disk.deletion.trash.wholeness import LayersGoneError
-from hmret.disk.layout import OWN, TRASH
+from hmret.disk.layout import TRASH
 from hmret.engine.counters import Counters
 from hmret.engine.log import log_event
 from hmret.engine.sweep.ledger import SweepLedger
@@ -128,7 +128,7 @@ class Quarantine:
             with anyio.CancelScope(shield=True):
                 images = await self.deleter.hold(batch_name, retired, ledger.now_ns)
         except OSError as error:
-            ledger.add_record_error(f"{OWN}/{TRASH}/{batch_name}{RECORD}", error)
+            ledger.add_record_error(f"{TRASH}/{batch_name}{RECORD}", error)
         self.add(images)
         held_bytes = {held.name: held.disk_bytes for held in images}
         until = format_time(ledger.now_ns + self.period_ns)
@@ -262,7 +262,7 @@ class Quarantine:
         try:
             wanted = await self.deleter.find_held_wanted(whole, view)
         except OSError as error:
-            ledger.add_record_error(f"{OWN}/{TRASH}", error)
+            ledger.add_record_error(TRASH, error)
             return {held.name for held in whole}
         return {held.name for held in wanted if await self._bring_back(held, ledger)}
 
@@ -284,7 +284,7 @@ class Quarantine:
                 ledger.add_not_put_back(held, error)
                 may_go = True
             except OSError as error:
-                ledger.add_record_error(f"{OWN}/{TRASH}/{held.name}", error)
+                ledger.add_record_error(f"{TRASH}/{held.name}", error)
             finally:
                 if not is_back:
                     self._put(held)
@@ -303,7 +303,7 @@ class Quarantine:
                     if self._take(held):
                         self._put(held)
             except OSError as error:
-                ledger.add_record_error(f"{OWN}/{TRASH}/{batch_name}{RECORD}", error)
+                ledger.add_record_error(f"{TRASH}/{batch_name}{RECORD}", error)
 
     def _find(self, named: ImageReference) -> HeldImage | None:
         """Find the image retired last of those that a reference names; None: none is held."""

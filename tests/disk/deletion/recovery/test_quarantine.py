@@ -29,7 +29,7 @@ from hmret.disk.deletion.trash.intents import Copy, Link
 from hmret.disk.folders import let_go
 from hmret.disk.hypeman.links import Layout
 from hmret.disk.hypeman.scan import scan_folder
-from hmret.disk.layout import HIDDEN_METADATA, IMAGES, METADATA, OWN, RETENTION, TRASH
+from hmret.disk.layout import HIDDEN_METADATA, IMAGES, METADATA, RETENTION, TRASH
 from hmret.model.deletion import Deletion, Failed, Recheck
 from hmret.model.times import format_time
 from support.bounds import bound
@@ -52,7 +52,7 @@ from support.memory_filesystem import Call, MemoryFilesystem, Tree
 ALPINE = "docker.io/library/alpine"
 OTHER = "quay.io/other/thing"
 BATCH = "0123456789abcdef"
-FOLDER = f"{OWN}/{TRASH}"
+FOLDER = TRASH
 RECORD = f"{FOLDER}/{BATCH}.held"
 LOOK = Recheck(frozenset(), 1000, START_NS + 1000)
 RETIRED_NS = START_NS + 1000
@@ -73,7 +73,7 @@ def hold_all(host: Host, *candidates: Deletion) -> list[HeldImage]:
     retired = [one for one in outcomes if isinstance(one, Retired)]
     assert len(retired) == len(candidates)
     held = hold(host.filesystem, host.data_fd, BATCH, retired, RETIRED_NS)
-    drop_intents(host.filesystem, host.data_fd, BATCH)
+    drop_intents(host.filesystem, host.data_fd, BATCH, ())
     return held
 
 
@@ -565,7 +565,7 @@ def quarantine_all(filesystem: MemoryFilesystem) -> None:
         retired = [one for one in outcomes if isinstance(one, Retired) and not one.faults]
         hold(filesystem, fd, BATCH, retired, RETIRED_NS)
         if len(retired) == len(outcomes) and not any(isinstance(one, Failed) for one in outcomes):
-            drop_intents(filesystem, fd, BATCH)
+            drop_intents(filesystem, fd, BATCH, ())
     finally:
         let_go(filesystem, fd)
 

@@ -11,17 +11,16 @@ from disk.hosts import Host
 from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.tags.links import (
     TakenLinks,
-    free_links,
     make_links,
     read_link,
     remove_links,
     resolve_parked_tags,
     take_links,
 )
-from hmret.disk.deletion.trash.intent_files import open_trash
 from hmret.disk.deletion.trash.intents import Copy, Intent, Link
 from hmret.disk.folders import opened
 from hmret.disk.hypeman.links import Layout, tag_folder
+from hmret.disk.layout import TRASH
 from support.builders import DATA, digest
 from support.content_files import put_link
 from support.deletions import intent
@@ -65,13 +64,13 @@ def nowhere(_repository: str) -> bool:
 
 
 def take(host: Host, *links: Link, is_here: Callable[[str], bool] = nowhere) -> TakenLinks:
-    host.close(open_trash(host.filesystem, host.data_fd))
+    host.folder(TRASH)
     with folders(host) as held:
         return take_links(held, intent_of(*links), is_here)
 
 
 def resolve(host: Host, *links: Link, is_here: Callable[[str], bool] = nowhere) -> tuple[Link, ...]:
-    host.close(open_trash(host.filesystem, host.data_fd))
+    host.folder(TRASH)
     with folders(host) as held:
         return resolve_parked_tags(held, intent_of(*links), is_here)
 
@@ -257,7 +256,7 @@ def test_of_a_repository_that_was_looked_at_just_now_only_the_second_look_is_tak
         asked.append(repository)
         return False
 
-    memory.close(open_trash(memory.filesystem, memory.data_fd))
+    memory.folder(TRASH)
     with folders(memory) as held:
         assert take_links(held, intent_of(link), come, {ALPINE}).taken == (link,)
     assert asked == [ALPINE]
@@ -354,7 +353,7 @@ def test_a_recovery_with_nothing_set_aside_touches_nothing(memory: Host) -> None
 # Making again.
 
 
-def test_tags_whose_names_are_taken_in_either_layout_are_not_free(host: Host) -> None:
+def test_tags_whose_names_are_taken_in_either_layout_are_not_made(host: Host) -> None:
     links = [
         put(host, ALPINE, "free"),
         put(host, ALPINE, "taken"),
@@ -367,7 +366,7 @@ def test_tags_whose_names_are_taken_in_either_layout_are_not_free(host: Host) ->
     put_link(host, ALPINE, "older", "b", OLDER)
     host.folder(f"images/{MIRROR}/folder")
     with folders(host) as held:
-        assert free_links(held, links) == (links[0],)
+        assert make_links(held, links) == (links[0],)
 
 
 def test_tags_are_made_as_they_were_and_never_over_another(host: Host) -> None:
@@ -381,6 +380,21 @@ def test_tags_are_made_as_they_were_and_never_over_another(host: Host) -> None:
     assert recorded(host, ALPINE, "latest").target == ODD
     assert recorded(host, MIRROR, "1").target.endswith("b" * 64)
     assert recorded(host, MIRROR, "2", OLDER).target == "a" * 64
+
+
+def test_a_tag_that_is_set_at_that_moment_stays(memory: Host) -> None:
+    link = put(memory, ALPINE, "latest")
+    memory.remove(path_of(link))
+
+    def set_first(call: Call) -> None:
+        if call.name == "symlink":
+            memory.memory.before = None
+            put_link(memory, ALPINE, "latest", "b")
+
+    memory.memory.before = set_first
+    with folders(memory) as held:
+        assert make_links(held, [link]) == ()
+    assert recorded(memory, ALPINE, "latest").target.endswith("b" * 64)
 
 
 def test_one_that_shadows_another_is_made_before_it(memory: Host) -> None:

@@ -4,14 +4,14 @@ import pytest
 
 from hmret.disk.deletion.trash.intent_files import drop_intents, read_intents, write_intents
 from hmret.disk.deletion.trash.past_deletions import deleted_lately, forget_deleted
-from hmret.disk.layout import DELETED, OWN, TRASH
+from hmret.disk.layout import DELETED, TRASH
 from hmret.model.times import SECOND
 from support.builders import DATA, START_NS, digest
 from support.deletions import intent
 from support.memory_filesystem import MemoryFilesystem
 
 BATCH = "0123456789abcdef"
-FILED = f"{DATA}/{OWN}/{DELETED}"
+FILED = f"{DATA}/{DELETED}"
 HOUR_NS = 3600 * SECOND
 
 
@@ -29,7 +29,7 @@ class Disk:
         going = intent("docker.io/library/alpine", digest(letter), 0, f"{batch_name}.0")
         write_intents(self.filesystem, self.data_fd, batch_name, [going])
         self.now_ns += SECOND
-        drop_intents(self.filesystem, self.data_fd, batch_name)
+        drop_intents(self.filesystem, self.data_fd, batch_name, ())
 
     def lately(self, *letters: str, since_ns: int = 0) -> dict[str, int]:
         return deleted_lately(self.filesystem, self.data_fd, map(digest, letters), since_ns)
@@ -85,5 +85,5 @@ def test_without_room_for_the_record_the_intents_are_dropped(disk: Disk) -> None
     disk.filesystem.write_file(FILED, b"a file where the folder should be")
     disk.delete("a")
     assert read_intents(disk.filesystem, disk.data_fd, BATCH) == []
-    assert [path for path in disk.filesystem.tree(DATA) if f"{OWN}/{TRASH}/" in path] == []
+    assert [path for path in disk.filesystem.tree(DATA) if f"{TRASH}/" in path] == []
     assert disk.lately("a") == {}

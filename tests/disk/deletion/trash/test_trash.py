@@ -12,19 +12,18 @@ from hmret.disk.deletion.trash.intent_files import (
     drop_intents,
     list_trash,
     new_batch_name,
-    open_trash,
     read_intents,
     write_intents,
 )
 from hmret.disk.deletion.trash.intents import Intent, Link, TrashEntry, entries_of, entry_in_trash
 from hmret.disk.hypeman.links import Layout
-from hmret.disk.layout import CONTENT, METADATA, OWN, TRASH
+from hmret.disk.layout import CONTENT, METADATA, TRASH
 from support.builders import DATA, digest, free
 from support.deletions import intent
 
 ALPINE = "docker.io/library/alpine"
 BATCH = "0123456789abcdef"
-FOLDER = f"{OWN}/{TRASH}"
+FOLDER = TRASH
 LINK = Link(Layout.LEGACY, ALPINE, "latest", "a" * 64, 0)
 INTENT = intent(ALPINE, digest("a"), 5, f"{BATCH}.0", LINK)
 
@@ -44,19 +43,19 @@ def test_intents_are_read_again_until_they_are_dropped(host: Host) -> None:
     write_intents(host.filesystem, host.data_fd, BATCH, [INTENT])
     assert read(host) == [INTENT]
     assert list_trash(host.filesystem, host.data_fd) == ([BATCH], [])
-    drop_intents(host.filesystem, host.data_fd, BATCH)
+    drop_intents(host.filesystem, host.data_fd, BATCH, ())
     assert read(host) == []
     assert list_trash(host.filesystem, host.data_fd) == ([], [])
 
 
 def test_dropping_what_is_not_there_does_nothing(host: Host) -> None:
-    drop_intents(host.filesystem, host.data_fd, BATCH)
+    drop_intents(host.filesystem, host.data_fd, BATCH, ())
     host.folder(FOLDER)
-    drop_intents(host.filesystem, host.data_fd, BATCH)
+    drop_intents(host.filesystem, host.data_fd, BATCH, ())
 
 
 def test_the_trash_is_its_owners_alone(host: Host) -> None:
-    host.close(open_trash(host.filesystem, host.data_fd))
+    write_intents(host.filesystem, host.data_fd, BATCH, [INTENT])
     assert host.filesystem.stat(FOLDER, dir_fd=host.data_fd).st_mode & 0o777 == 0o700
 
 
@@ -260,7 +259,7 @@ def test_what_is_gone_is_nothing_to_do(host: Host) -> None:
 
 def test_a_folder_that_is_a_link_by_now_is_not_erased_through(host: Host) -> None:
     host.write("elsewhere/x/rootfs.ext4", bytes(4096))
-    host.link(f"{OWN}/{TRASH}", "../../elsewhere")
+    host.link(TRASH, "../../elsewhere")
     with pytest.raises(OSError, match=r"Not a directory|Too many levels"):
         erase_in_trash(host, "x")
     assert host.exists("elsewhere/x/rootfs.ext4")

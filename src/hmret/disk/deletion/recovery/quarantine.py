@@ -13,13 +13,11 @@ from hmret.disk.deletion.trash import wholeness
 from hmret.disk.deletion.trash.erasing import FreedFolders, free_entries
 from hmret.disk.deletion.trash.intents import Intent, TrashEntry, entry_in_trash, find_entries
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import open_data_folder, opened
+from hmret.disk.folders import opened_data_folder
 from hmret.disk.hypeman.scan import BLOCK
-from hmret.disk.layout import OWN, ROOTFS_NAMES, TRASH
+from hmret.disk.layout import ROOTFS_NAMES, TRASH
 from hmret.model.deletion import DueRow
 from hmret.model.values import frozen
-
-_TRASH = f"{OWN}/{TRASH}"
 
 
 @frozen
@@ -98,7 +96,7 @@ def load_held(filesystem: Filesystem, data_fd: int) -> QuarantineContents:
             try:
                 found[_state_of(filesystem, data_fd, held)].append(held)
             except OSError as error:
-                errors.append((f"{_TRASH}/{held.name}", error.strerror or str(error)))
+                errors.append((f"{TRASH}/{held.name}", error.strerror or str(error)))
     found["held"].sort(key=lambda held: (held.retired_at_ns, held.name))
     return QuarantineContents(
         tuple(found["held"]),
@@ -135,7 +133,7 @@ def is_whole(filesystem: Filesystem, data_fd: int, place: TrashEntry) -> bool:
     Raises:
         OSError: that could not be determined.
     """
-    with opened(filesystem, open_data_folder(filesystem, data_fd, place.folder)) as fd:
+    with opened_data_folder(filesystem, data_fd, place.folder) as fd:
         return wholeness.is_whole(filesystem, fd, place.name)
 
 

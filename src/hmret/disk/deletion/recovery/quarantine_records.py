@@ -16,21 +16,13 @@ import msgspec
 
 from hmret.disk.deletion.folder_renames import is_hidden_in_place
 from hmret.disk.deletion.open_folders import OpenFolders
-from hmret.disk.deletion.trash.intent_files import (
-    Recorded,
-    intent_of,
-    is_ours,
-    list_trash,
-    open_trash,
-    record_of,
-)
+from hmret.disk.deletion.trash.intent_files import Recorded, intent_of, is_ours, list_trash, record_of
 from hmret.disk.deletion.trash.intents import Intent, find_entries, intent_name
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import open_data_folder, opened, read_file, write_file
-from hmret.disk.layout import OWN, TRASH
+from hmret.disk.folders import opened_data_folder, opened_own_folder, read_file, write_file
+from hmret.disk.layout import TRASH
 from hmret.model.values import frozen
 
-_TRASH = f"{OWN}/{TRASH}"
 RECORD = ".held"
 """The suffix of a record's name, which follows the name of the batch."""
 
@@ -95,7 +87,7 @@ def read_records(filesystem: Filesystem, data_fd: int) -> QuarantineRecords:
                 continue
             except OSError as error:
                 by_batch[batch_name] = None
-                errors.append((f"{_TRASH}/{name}", error.strerror or str(error)))
+                errors.append((f"{TRASH}/{name}", error.strerror or str(error)))
     return QuarantineRecords(by_batch, tuple(errors))
 
 
@@ -119,7 +111,7 @@ def write_record(filesystem: Filesystem, data_fd: int, batch_name: str, record: 
         OSError: it could not be written.
     """
     content = msgspec.json.encode([record_of(held, held.disk_bytes, held.retired_at_ns) for held in record])
-    with opened(filesystem, open_trash(filesystem, data_fd)) as fd:
+    with opened_own_folder(filesystem, data_fd, TRASH) as fd:
         # guard(held-record-is-durable): After a power loss only this record keeps an image in quarantine from
         # being erased, so it is on the disk before the intents go.
         write_file(filesystem, batch_name + RECORD, content, fd, durable=True)
@@ -132,7 +124,7 @@ def read_record(filesystem: Filesystem, data_fd: int, batch_name: str) -> list[H
         FileNotFoundError: there is none.
         OSError: it cannot be read, or holds something that hmret could not have written.
     """
-    content = read_file(filesystem, f"{_TRASH}/{batch_name}{RECORD}", data_fd)
+    content = read_file(filesystem, f"{TRASH}/{batch_name}{RECORD}", data_fd)
     try:
         written = msgspec.json.decode(content, type=list[Recorded])
     except (msgspec.MsgspecError, ValueError, RecursionError):
@@ -170,7 +162,7 @@ def drop_records(filesystem: Filesystem, data_fd: int, batch_names: Collection[s
         with suppress(OSError):
             record = read_record(filesystem, data_fd, batch_name)
             if not any(_is_left(filesystem, data_fd, held) for held in record):
-                with opened(filesystem, open_data_folder(filesystem, data_fd, _TRASH)) as fd:
+                with opened_data_folder(filesystem, data_fd, TRASH) as fd:
                     filesystem.unlink(batch_name + RECORD, dir_fd=fd)
 
 

@@ -34,19 +34,17 @@ from hmret.disk.deletion.putting_back import bring_back
 from hmret.disk.deletion.recovery.finishing import finish, finish_gone, finish_hidden, undo_copies
 from hmret.disk.deletion.recovery.quarantine import hold, is_whole
 from hmret.disk.deletion.recovery.quarantine_records import HeldImage, QuarantineRecords, read_records
-from hmret.disk.deletion.tags.links import free_links, make_links
+from hmret.disk.deletion.tags.links import make_links
 from hmret.disk.deletion.tags.tag_view import TagView
 from hmret.disk.deletion.trash.erasing import erase, free_entries
 from hmret.disk.deletion.trash.intent_files import drop_intents, list_trash, read_intents
 from hmret.disk.deletion.trash.intents import Intent, TrashEntry, find_entries
 from hmret.disk.deletion.trash.wholeness import LayersGoneError
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.layout import IMAGES, OWN, TRASH
+from hmret.disk.layout import IMAGES, TRASH
 from hmret.model.deletion import Failed, Kept
 from hmret.model.images import Key
 from hmret.model.values import define, frozen
-
-_TRASH = f"{OWN}/{TRASH}"
 
 
 @frozen
@@ -96,7 +94,7 @@ class Recovering:
                     self._recover_batch(batch_name, records)
                 except OSError as error:
                     self.has_unfinished = True
-                    self._errors.append((f"{_TRASH}/{batch_name}.json", error.strerror or str(error)))
+                    self._errors.append((f"{TRASH}/{batch_name}.json", error.strerror or str(error)))
             if self._back:
                 self._make_links_beside()
             ghosts = resolve_parked_ghosts(self.filesystem, self.data_fd)
@@ -217,7 +215,7 @@ class Recovering:
         ]
         with closing(OpenFolders(self.filesystem, self.data_fd)) as folders:
             try:
-                make_links(folders, free_links(folders, links))
+                make_links(folders, links)
             except OSError as error:
                 self._errors.append((IMAGES, error.strerror or str(error)))
 
@@ -241,7 +239,7 @@ class Recovering:
             try:
                 is_back = bring_back(self.filesystem, self.data_fd, intent)
             except LayersGoneError as error:
-                self._errors.append((f"{_TRASH}/{intent.name}", str(error.strerror)))
+                self._errors.append((f"{TRASH}/{intent.name}", str(error.strerror)))
                 continue
             if is_back:
                 names.add(intent.name)
@@ -295,12 +293,10 @@ class Recovering:
             is_ours = name.partition(".")[0] in batch_names or records.covers(name)
             if not is_ours and not is_ghost_aside(name):
                 try:
-                    self._freed_bytes += (
-                        erase(self.filesystem, self.data_fd, _TRASH, name, self.stopping) or 0
-                    )
+                    self._freed_bytes += erase(self.filesystem, self.data_fd, TRASH, name, self.stopping) or 0
                 except OSError as error:
                     self.has_unfinished = True
-                    self._errors.append((f"{_TRASH}/{name}", error.strerror or str(error)))
+                    self._errors.append((f"{TRASH}/{name}", error.strerror or str(error)))
 
     def _records(self) -> QuarantineRecords | None:
         """Read the quarantine's records; None where they are unreadable: then nothing may be touched."""
@@ -322,6 +318,6 @@ class Recovering:
 
     def _note_trash(self, error: OSError) -> None:
         self.has_unfinished = True
-        fault = _TRASH, error.strerror or str(error)
+        fault = TRASH, error.strerror or str(error)
         if fault not in self._errors:
             self._errors.append(fault)

@@ -22,12 +22,12 @@ from hmret.disk.deletion.open_folders import OpenFolders, exists
 from hmret.disk.deletion.putting_back import follow
 from hmret.disk.deletion.recovery.quarantine import QuarantineContents, load_held, main_place, release
 from hmret.disk.deletion.recovery.quarantine_records import HeldImage, drop_records
-from hmret.disk.deletion.tags.links import free_links, make_links, remove_links
+from hmret.disk.deletion.tags.links import make_links, remove_links
 from hmret.disk.deletion.trash.erasing import erase
 from hmret.disk.deletion.trash.intents import Link, TrashEntry, find_entries
 from hmret.disk.deletion.trash.wholeness import check_layers
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import open_data_folder, opened, remove_empty_folders
+from hmret.disk.folders import remove_empty_repositories
 from hmret.disk.hypeman.retention_states.rereading import look_at_state
 from hmret.disk.hypeman.retention_states.writing import clear_state, write_states
 from hmret.disk.hypeman.scan import resolve_tag
@@ -101,8 +101,7 @@ def recover_quarantine(
     freed = release(filesystem, data_fd, found.going, stopping=stopping, pause=pause)
     left = tuple(held for held, done in zip(found.going, freed.done, strict=True) if not done)
     # Images that were erased beside their place may have left empty folders.
-    for repository in {held.repository for held in found.gone}:
-        _remove_empty_folders(filesystem, data_fd, repository)
+    remove_empty_repositories(filesystem, data_fd, {held.repository for held in found.gone})
     done = (*found.gone, *found.back, *found.going)
     drop_records(filesystem, data_fd, {held.batch_name for held in done})
     errors += ((place.path, error) for place, error in freed.errors)
@@ -182,7 +181,7 @@ class _Restoring:
         # guard(restore-starts-a-timer): A restored image starts a whole window: an old timer must not make it
         # due. The timer also shows what a crash has left.
         self._write_states()
-        self._made_links += make_links(folders, free_links(folders, held.links))
+        self._made_links += make_links(folders, held.links)
         # guard(restored-tags-survive-power-loss): The tags are on the disk before the image returns: a file
         # system that syncs one folder alone, such as btrfs, could lose them otherwise.
         for parent in dict.fromkeys(link.parent for link in self._made_links):
@@ -289,8 +288,7 @@ def _undo_restore(folders: OpenFolders, held: HeldImage, made_links: Iterable[Li
     # must not leave tags behind.
     remove_links(folders, held.links if made_links is None else made_links)
     folders.close()
-    for name in held.repositories:
-        _remove_empty_folders(filesystem, data_fd, name)
+    remove_empty_repositories(filesystem, data_fd, held.repositories)
     if made_links is None:
         for key in held.keys:
             clear_state(filesystem, data_fd, key)
@@ -312,8 +310,3 @@ def _has_state(folders: OpenFolders, held: HeldImage) -> bool:
     return any(
         folders.exists(f"{RETENTION}/{repository}/{hex_of(digest)}.json") for repository, digest in held.keys
     )
-
-
-def _remove_empty_folders(filesystem: Filesystem, data_fd: int, repository: str) -> None:
-    with suppress(OSError), opened(filesystem, open_data_folder(filesystem, data_fd, IMAGES)) as fd:
-        remove_empty_folders(filesystem, fd, repository)

@@ -7,9 +7,9 @@ from contextlib import suppress
 from hmret.disk.deletion.recovery.quarantine_records import RECORD
 from hmret.disk.deletion.trash.intents import intent_name
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import open_data_folder, open_folder, opened
+from hmret.disk.folders import open_data_folder, opened, opened_folder
 from hmret.disk.hypeman.scan import BLOCK
-from hmret.disk.layout import OWN, TRASH
+from hmret.disk.layout import TRASH
 
 
 def trash_bytes(filesystem: Filesystem, data_dir: str, held: Container[str] = ()) -> int:
@@ -22,7 +22,7 @@ def trash_bytes(filesystem: Filesystem, data_dir: str, held: Container[str] = ()
     """
     with opened(filesystem, filesystem.open(data_dir, os.O_RDONLY | os.O_DIRECTORY)) as data_fd:
         try:
-            trash_fd = open_data_folder(filesystem, data_fd, f"{OWN}/{TRASH}")
+            trash_fd = open_data_folder(filesystem, data_fd, TRASH)
         except FileNotFoundError:
             return 0
         with opened(filesystem, trash_fd):
@@ -42,7 +42,7 @@ def _size(
             continue
         with suppress(FileNotFoundError):
             if is_folder:
-                with opened(filesystem, open_folder(filesystem, name, folder_fd)) as fd:
+                with opened_folder(filesystem, name, folder_fd) as fd:
                     total += _size(filesystem, fd)
             else:
                 total += filesystem.stat(name, dir_fd=folder_fd, follow_symlinks=False).st_blocks * BLOCK

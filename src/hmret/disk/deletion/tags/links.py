@@ -19,7 +19,7 @@ from hmret.disk.deletion.open_folders import OpenFolders, exists
 from hmret.disk.deletion.trash.intents import Intent, Link
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.hypeman.links import Layout, tag_folder
-from hmret.disk.layout import OWN, TRASH
+from hmret.disk.layout import TRASH
 from hmret.model.values import frozen
 
 _ASIDE = ".hmret-tag-"
@@ -27,8 +27,6 @@ _ASIDE = ".hmret-tag-"
 
 _NO_TAG = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EINVAL))
 """The tag has gone, or is no longer a link: it is not hmret's to remove."""
-
-_TRASH = f"{OWN}/{TRASH}"
 
 
 @frozen
@@ -138,7 +136,7 @@ def resolve_parked_tags(
     filesystem = folders.filesystem
     gone: list[Link] = []
     for number, link in reversed(tuple(enumerate(intent.links))):
-        for found in (_Aside(_TRASH, name_aside(intent, number)), _Aside(link.parent, _ASIDE + link.tag)):
+        for found in (_Aside(TRASH, name_aside(intent, number)), _Aside(link.parent, _ASIDE + link.tag)):
             fd = folders.find(found.folder)
             if fd is None or not exists(filesystem, fd, found.name):
                 continue
@@ -150,24 +148,20 @@ def resolve_parked_tags(
     return tuple(gone)
 
 
-def free_links(folders: OpenFolders, links: Iterable[Link]) -> tuple[Link, ...]:
-    """List those of some tags whose names are free, in either layout.
+def make_links(folders: OpenFolders, links: Iterable[Link]) -> tuple[Link, ...]:
+    """Make those of some tags as they were whose names are free in both layouts; returns those that were made.
 
     Raises:
-        OSError: that could not be determined.
+        OSError: one could not be examined or made.
     """
-    return tuple(
+    free = [
         link
         for link in links
         if not any(folders.exists(f"{tag_folder(layout, link.repository)}/{link.tag}") for layout in Layout)
-    )
-
-
-def make_links(folders: OpenFolders, links: Iterable[Link]) -> tuple[Link, ...]:
-    """Make tags as they were, where their names are free; returns those that were made."""
+    ]
     made: list[Link] = []
     # A tag that shadows another is made before that one, so that no lookup sees what it hid.
-    for link in sorted(links, key=lambda link: link.layout is not Layout.CONTENT):
+    for link in sorted(free, key=lambda link: link.layout is not Layout.CONTENT):
         with suppress(FileExistsError):
             folders.filesystem.symlink(link.target, link.tag, dir_fd=folders.make(link.parent))
             made.append(link)
@@ -219,7 +213,7 @@ def _set_all_aside(
                 folder_fd,
                 [link.tag for link, _ in few],
                 [link.inode for link, _ in few],
-                folders.get(_TRASH),
+                folders.get(TRASH),
                 [name for _, name in few],
             )
         except OSError as error:
@@ -230,7 +224,7 @@ def _set_all_aside(
             # unseen but waits in the trash for the next start.
             if not code and doubt in (0, *_NO_TAG):
                 is_recorded = not doubt and (inode, target) == (link.inode, link.target)
-                aside.append((link, _Aside(_TRASH, name, is_recorded)))
+                aside.append((link, _Aside(TRASH, name, is_recorded)))
                 continue
             if not code:
                 # It is unknown which tag it is, so it stays aside for the next recovery.
@@ -257,7 +251,7 @@ def _set_aside_otherwise(folders: OpenFolders, link: Link, name: str, error: int
         found = _Aside(link.parent, _ASIDE + link.tag)
     elif not link.inode:
         # The intent of an older release records nothing but its target.
-        found = _Aside(_TRASH, name)
+        found = _Aside(TRASH, name)
         if not _is_recorded(filesystem, folders.get(link.parent), link.tag, link):
             return None
     elif error in (errno.ENOENT, errno.ENOTDIR):
@@ -271,7 +265,7 @@ def _set_aside_otherwise(folders: OpenFolders, link: Link, name: str, error: int
     except FileNotFoundError:
         return None
     except OSError as fault:
-        if fault.errno != errno.EXDEV or found.folder != _TRASH:
+        if fault.errno != errno.EXDEV or found.folder != TRASH:
             raise
         return _set_aside_otherwise(folders, link, name, errno.EXDEV)
     is_recorded = _is_recorded(filesystem, folders.get(found.folder), found.name, link)

@@ -9,7 +9,7 @@ from contextlib import suppress
 from stat import S_ISLNK
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import open_data_folder, opened
+from hmret.disk.folders import opened_data_folder
 from hmret.disk.layout import IMAGES, REPOSITORIES
 from hmret.model.times import SECOND
 
@@ -24,10 +24,7 @@ def remove_empty_tag_folders(filesystem: Filesystem, data_fd: int, paths: Iterab
     """
     for path in paths:
         above, _, name = path.rpartition("/")
-        with (
-            suppress(OSError),
-            opened(filesystem, open_data_folder(filesystem, data_fd, f"{IMAGES}/{above}")) as fd,
-        ):
+        with suppress(OSError), opened_data_folder(filesystem, data_fd, f"{IMAGES}/{above}") as fd:
             # guard(hidden-tag-stays-hidden): hypeman looks for a tag in the older layout only where nothing
             # has its name in today's, be it an empty folder.
             if _hides_tag(filesystem, data_fd, above, name):
@@ -42,7 +39,7 @@ def remove_empty_tag_folders(filesystem: Filesystem, data_fd: int, paths: Iterab
 def _hides_tag(filesystem: Filesystem, data_fd: int, above: str, name: str) -> bool:
     folder = f"{IMAGES}/{above.removeprefix(REPOSITORIES).removeprefix('/')}".rstrip("/")
     try:
-        with opened(filesystem, open_data_folder(filesystem, data_fd, folder)) as fd:
+        with opened_data_folder(filesystem, data_fd, folder) as fd:
             return S_ISLNK(filesystem.stat(name, dir_fd=fd, follow_symlinks=False).st_mode)
     except FileNotFoundError:
         return False

@@ -13,7 +13,7 @@ import attrs
 
 from hmret.disk.filesystem import FileFound, Filesystem
 from hmret.disk.fingerprints import stable_since
-from hmret.disk.folders import open_folder, opened
+from hmret.disk.folders import open_folder, opened, opened_folder
 from hmret.disk.hypeman.images import FolderScan
 from hmret.disk.hypeman.links import pointed_to
 from hmret.disk.hypeman.repositories import is_host, list_entries, read_tags, repository_of
@@ -288,7 +288,7 @@ def staged_in(filesystem: Filesystem, folder_fd: int, folder: str) -> Iterator[t
             # more than a minute ago is ignored.
             if made.st_mtime_ns < filesystem.now_ns() - _FRESH_NS:
                 continue
-            with opened(filesystem, open_folder(filesystem, stage, folder_fd)) as stage_fd:
+            with opened_folder(filesystem, stage, folder_fd) as stage_fd:
                 for tag in filter(TAG_NAME.fullmatch, list_entries(filesystem, stage_fd).links):
                     # The target is written for the folder to which the tag will be moved.
                     hexadecimal = pointed_to(folder, filesystem.readlink(tag, dir_fd=stage_fd))

@@ -8,13 +8,13 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable
-from contextlib import closing, suppress
+from contextlib import closing
 
 from hmret.disk.deletion.trash.intents import TrashEntry
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import let_go, open_data_folder, open_folder, opened, remove_empty_folders
+from hmret.disk.folders import let_go, open_data_folder, open_folder, opened, remove_empty_repositories
 from hmret.disk.hypeman.scan import BLOCK
-from hmret.disk.layout import HIDDEN_METADATA, IMAGES, METADATA, ROOTFS_NAMES
+from hmret.disk.layout import HIDDEN_METADATA, METADATA, ROOTFS_NAMES
 from hmret.model.values import define, frozen
 
 # Errors of erasing a folder by known file names, if it holds other files or is not a folder.
@@ -41,11 +41,7 @@ class Freeing:
             return 0
         freed = _erase_known(self.filesystem, fd, place.name, place.files, self.stopping)
         if freed is not None and place.is_in_place and place.copy.repository:
-            with (
-                suppress(OSError),
-                opened(self.filesystem, open_data_folder(self.filesystem, self.data_fd, IMAGES)) as fd,
-            ):
-                remove_empty_folders(self.filesystem, fd, place.copy.repository)
+            remove_empty_repositories(self.filesystem, self.data_fd, [place.copy.repository])
         return freed
 
     def close(self) -> None:

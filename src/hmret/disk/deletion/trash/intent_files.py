@@ -15,19 +15,19 @@ from hmret.disk.deletion.trash.intents import NO_CONTENT, Copy, Intent, Link
 from hmret.disk.deletion.trash.reserve import NO_SPACE, write_into_reserve
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import (
-    make_data_folders,
     open_data_folder,
     opened,
+    opened_data_folder,
+    opened_own_folder,
     read_file,
-    remove_empty_folders,
+    remove_empty_repositories,
     write_file,
 )
 from hmret.disk.hypeman.links import Layout
-from hmret.disk.layout import DELETED, DIGEST_HEX, IMAGES, OWN, TAG_NAME, TRASH, digest_of, hex_of
+from hmret.disk.layout import DELETED, DIGEST_HEX, TAG_NAME, TRASH, digest_of, hex_of
 from hmret.model.deletion import DueRow
 from hmret.model.references import is_repository
 
-_TRASH = f"{OWN}/{TRASH}"
 _SUFFIX = ".json"
 
 
@@ -108,11 +108,6 @@ def intent_of(record: Recorded) -> Intent:
     )
 
 
-def open_trash(filesystem: Filesystem, data_fd: int) -> int:
-    """Open the trash, creating it where it is missing."""
-    return make_data_folders(filesystem, data_fd, _TRASH, 0o700)
-
-
 def write_intents(filesystem: Filesystem, data_fd: int, batch_name: str, intents: Iterable[Intent]) -> None:
     """Record durably what is about to be done; on a full disk, in the space reserved for that.
 
@@ -120,7 +115,7 @@ def write_intents(filesystem: Filesystem, data_fd: int, batch_name: str, intents
         OSError: it could not be written.
     """
     content = msgspec.json.encode([record_of(intent) for intent in intents])
-    with opened(filesystem, open_trash(filesystem, data_fd)) as fd:
+    with opened_own_folder(filesystem, data_fd, TRASH) as fd:
         try:
             # guard(intent-survives-power-loss): The intents are on the disk before the first rename, so a
             # power loss leaves no deletion that is half done.
@@ -142,7 +137,7 @@ def read_intents(filesystem: Filesystem, data_fd: int, batch_name: str) -> list[
     Raises:
         OSError: it exists but cannot be read.
     """
-    path = f"{_TRASH}/{batch_name}{_SUFFIX}"
+    path = f"{TRASH}/{batch_name}{_SUFFIX}"
     try:
         records = msgspec.json.decode(read_file(filesystem, path, data_fd), type=list[Recorded])
     except (FileNotFoundError, msgspec.MsgspecError, ValueError, RecursionError):
@@ -184,25 +179,13 @@ def _is_own_link(link: Link) -> bool:
     return TAG_NAME.fullmatch(link.tag) is not None and is_repository(link.repository)
 
 
-def drop_intents(
-    filesystem: Filesystem, data_fd: int, batch_name: str, repositories: Iterable[str] | None = None
-) -> None:
+def drop_intents(filesystem: Filesystem, data_fd: int, batch_name: str, repositories: Iterable[str]) -> None:
     """Drop a file of intents: all of it is done, except that some folders may have been left empty.
 
-    `repositories`: those that it names; None: unknown.
+    `repositories`: those that it names.
     """
-    if repositories is None:
-        with suppress(OSError):
-            repositories = set().union(
-                *(intent.repositories for intent in read_intents(filesystem, data_fd, batch_name))
-            )
-    with suppress(OSError), opened(filesystem, open_data_folder(filesystem, data_fd, IMAGES)) as fd:
-        for repository in repositories or ():
-            remove_empty_folders(filesystem, fd, repository)
-    with (
-        suppress(FileNotFoundError),
-        opened(filesystem, open_data_folder(filesystem, data_fd, _TRASH)) as fd,
-    ):
+    remove_empty_repositories(filesystem, data_fd, repositories)
+    with suppress(FileNotFoundError), opened_data_folder(filesystem, data_fd, TRASH) as fd:
         if not _file_away(filesystem, data_fd, fd, batch_name + _SUFFIX):
             filesystem.unlink(batch_name + _SUFFIX, dir_fd=fd)
 
@@ -214,7 +197,7 @@ def _file_away(filesystem: Filesystem, data_fd: int, trash_fd: int, name: str) -
     forgotten.
     """
     try:
-        with opened(filesystem, make_data_folders(filesystem, data_fd, f"{OWN}/{DELETED}", 0o700)) as fd:
+        with opened_own_folder(filesystem, data_fd, DELETED) as fd:
             filesystem.rename(name, name, src_dir_fd=trash_fd, dst_dir_fd=fd)
     except OSError:
         return False
@@ -228,7 +211,7 @@ def _file_away(filesystem: Filesystem, data_fd: int, trash_fd: int, name: str) -
 def list_trash(filesystem: Filesystem, data_fd: int) -> tuple[list[str], list[str]]:
     """List the trash: the names of the batches whose intents are there, and the names of everything else."""
     try:
-        fd = open_data_folder(filesystem, data_fd, _TRASH)
+        fd = open_data_folder(filesystem, data_fd, TRASH)
     except FileNotFoundError:
         return [], []
     with opened(filesystem, fd), filesystem.scandir(fd) as entries:

@@ -14,11 +14,10 @@ import msgspec
 
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.hypeman.links import Layout, pointed_to, tag_folder
-from hmret.disk.layout import CONTENT, IMAGES, OWN, TRASH, hex_of
+from hmret.disk.layout import CONTENT, IMAGES, TRASH, hex_of
 from hmret.model.deletion import Deletion
 from hmret.model.values import frozen
 
-_TRASH = f"{OWN}/{TRASH}"
 _BESIDE = ".hmret-"
 """Prefix of a retired folder that had to stay on its own file system; no scan looks at such names."""
 
@@ -135,7 +134,7 @@ class TrashEntry:
 
 def entry_in_trash(intent: Intent, files: tuple[str, ...] = (), number: int = 0) -> TrashEntry:
     """Return the place of an intent's folder in the trash."""
-    return TrashEntry(intent, _TRASH, intent.copies[number].name, files, number)
+    return TrashEntry(intent, TRASH, intent.copies[number].name, files, number)
 
 
 def entry_in_place(intent: Intent, number: int, *, within: str = "") -> TrashEntry:

@@ -9,13 +9,12 @@ from operator import itemgetter
 
 import msgspec
 
-from hmret.disk.deletion.trash.intent_files import Recorded, intent_of, is_ours, open_trash
+from hmret.disk.deletion.trash.intent_files import Recorded, intent_of, is_ours
 from hmret.disk.deletion.trash.intents import Intent
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import open_data_folder, opened, read_file
-from hmret.disk.layout import DELETED, OWN
+from hmret.disk.folders import opened_data_folder, opened_own_folder, read_file
+from hmret.disk.layout import DELETED, TRASH
 
-_FOLDER = f"{OWN}/{DELETED}"
 _SUFFIX = ".json"
 _KEPT = 1000
 """The most files that are kept."""
@@ -46,7 +45,7 @@ def _completed(
     filesystem: Filesystem, data_fd: int, since_ns: int = 0
 ) -> Iterator[tuple[str, int, list[Recorded]]]:
     """Give the name of each batch since a moment, when its intents were written, and those that can be read."""
-    with suppress(OSError), opened(filesystem, open_data_folder(filesystem, data_fd, _FOLDER)) as fd:
+    with suppress(OSError), opened_data_folder(filesystem, data_fd, DELETED) as fd:
         for name, moment_ns in _filed(filesystem, fd):
             if moment_ns >= since_ns:
                 with suppress(OSError, msgspec.MsgspecError, ValueError, RecursionError):
@@ -62,15 +61,15 @@ def reopen_intents(filesystem: Filesystem, data_fd: int, batch_name: str) -> Non
     """
     name = batch_name + _SUFFIX
     with (
-        opened(filesystem, open_data_folder(filesystem, data_fd, _FOLDER)) as fd,
-        opened(filesystem, open_trash(filesystem, data_fd)) as trash_fd,
+        opened_data_folder(filesystem, data_fd, DELETED) as fd,
+        opened_own_folder(filesystem, data_fd, TRASH) as trash_fd,
     ):
         filesystem.rename(name, name, src_dir_fd=fd, dst_dir_fd=trash_fd)
 
 
 def forget_deleted(filesystem: Filesystem, data_fd: int, before_ns: int) -> None:
     """Remove the intents that were completed before a moment, and all but the newest thousand."""
-    with suppress(OSError), opened(filesystem, open_data_folder(filesystem, data_fd, _FOLDER)) as fd:
+    with suppress(OSError), opened_data_folder(filesystem, data_fd, DELETED) as fd:
         newest = sorted(_filed(filesystem, fd), key=itemgetter(1), reverse=True)
         for number, (name, moment_ns) in enumerate(newest):
             if number >= _KEPT or moment_ns < before_ns:

@@ -10,7 +10,7 @@ import errno
 import os
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import let_go, make_folders, opened, write_file
+from hmret.disk.folders import let_go, make_folders, opened, write_all, write_file
 from hmret.disk.layout import OWN, TRASH
 
 RESERVE = "reserve"
@@ -37,7 +37,7 @@ def fill_reserve(filesystem: Filesystem, data_fd: int) -> None:
     Raises:
         OSError: there is no space, or it cannot be written.
     """
-    let_go(filesystem, make_folders(filesystem, data_fd, f"{OWN}/{TRASH}", _MODE))
+    let_go(filesystem, make_folders(filesystem, data_fd, TRASH, _MODE))
     with opened(filesystem, make_folders(filesystem, data_fd, OWN, _MODE)) as own_fd:
         try:
             found = filesystem.stat(RESERVE, dir_fd=own_fd, follow_symlinks=False)
@@ -70,11 +70,9 @@ def write_into_reserve(
         except FileNotFoundError:
             return False
         try:
-            rest = content.ljust(_RESERVED_BYTES)
-            if filesystem.fstat(fd).st_size != len(rest):
+            if filesystem.fstat(fd).st_size != _RESERVED_BYTES:
                 return False
-            while rest:
-                rest = rest[filesystem.write(fd, rest) :]
+            write_all(filesystem, fd, content.ljust(_RESERVED_BYTES))
             filesystem.fsync(fd)
         finally:
             let_go(filesystem, fd)

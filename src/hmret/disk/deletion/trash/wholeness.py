@@ -4,7 +4,7 @@ import errno
 import stat
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import open_folder, opened
+from hmret.disk.folders import opened_folder
 from hmret.disk.hypeman.manifests import layers_needed
 from hmret.disk.layout import HIDDEN_METADATA, IMAGES, METADATA, ROOTFS_NAMES
 
@@ -44,7 +44,7 @@ def check_layers(filesystem: Filesystem, data_fd: int, parent_fd: int, name: str
         LayersGoneError: one has gone.
         OSError: that could not be determined.
     """
-    with opened(filesystem, open_folder(filesystem, name, parent_fd)) as fd:
+    with opened_folder(filesystem, name, parent_fd) as fd:
         layers = layers_needed(filesystem, fd)
     # guard(no-restore-without-layers): hypeman may have collected the layers of a retired image; restored
     # without them, it would be listed and never boot.

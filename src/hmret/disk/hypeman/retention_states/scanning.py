@@ -14,9 +14,9 @@ from hmret.disk.fingerprints import INODE_BITS, SETTLING_NS, Fingerprint, if_sta
 from hmret.disk.folders import (
     BATCH,
     CHUNK,
-    open_data_folder,
-    open_folder,
     opened,
+    opened_data_folder,
+    opened_folder,
     read_file,
     remove_empty_folders,
     step_into,
@@ -98,7 +98,7 @@ def scan_states(
     if usual is not None:
         return usual
     try:
-        with opened(filesystem, open_folder(filesystem, path or ".", retention_fd)) as fd:
+        with opened_folder(filesystem, path or ".", retention_fd) as fd:
             return _scan_open_folder(filesystem, fd, path, known, pause)
     except (FileNotFoundError, NotADirectoryError):
         return StateFolder(path)
@@ -262,10 +262,7 @@ def _still(
 def remove_strays(filesystem: Filesystem, data_fd: int, strays: Iterable[str]) -> None:
     """Remove the remains of a crash, as far as they still exist and are still empty or half-written."""
     for stray in strays:
-        with (
-            suppress(OSError),
-            opened(filesystem, open_data_folder(filesystem, data_fd, RETENTION)) as retention_fd,
-        ):
+        with suppress(OSError), opened_data_folder(filesystem, data_fd, RETENTION) as retention_fd:
             folder, _, name = stray.rpartition("/")
             if _STRAY_NAME.fullmatch(name):
                 with opened(filesystem, step_into(filesystem, retention_fd, folder)) as fd:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import attrs
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import open_data_folder, open_folder, opened
+from hmret.disk.folders import opened_data_folder, opened_folder
 from hmret.disk.hypeman.retention_states.scanning import STATE_SUFFIX
 from hmret.disk.layout import RETENTION, are_digests, hex_of
 from hmret.model.values import frozen
@@ -43,7 +43,7 @@ class TimerIndex:
         folders: list[str] = []
         entries = array("Q")
         try:
-            with opened(filesystem, open_data_folder(filesystem, data_fd, RETENTION)) as retention_fd:
+            with opened_data_folder(filesystem, data_fd, RETENTION) as retention_fd:
                 waiting = [""]
                 while waiting:
                     paths = waiting[-_FOLDERS:]
@@ -81,7 +81,7 @@ def _list_all(
         else:
             # It holds many links, or is gone with all that it held, or cannot be listed, which is an error.
             try:
-                with opened(filesystem, open_folder(filesystem, path or ".", retention_fd)) as fd:
+                with opened_folder(filesystem, path or ".", retention_fd) as fd:
                     links, folders, others, _ = filesystem.list_folder(fd)
             except (FileNotFoundError, NotADirectoryError):
                 continue

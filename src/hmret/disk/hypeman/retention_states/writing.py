@@ -5,13 +5,7 @@ from contextlib import suppress
 from types import MappingProxyType
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import (
-    make_data_folders,
-    open_data_folder,
-    opened,
-    remove_empty_folders,
-    write_file,
-)
+from hmret.disk.folders import make_data_folders, opened, opened_data_folder, remove_empty_folders, write_file
 from hmret.disk.hypeman.documents import encode_state
 from hmret.disk.image_claim import UNCONTESTED, Claim
 from hmret.disk.layout import RETENTION, hex_of
@@ -82,7 +76,7 @@ def clear_state(filesystem: Filesystem, data_fd: int, key: Key, *, durable: bool
     """
     repository, digest = key
     try:
-        with opened(filesystem, open_data_folder(filesystem, data_fd, f"{RETENTION}/{repository}")) as fd:
+        with opened_data_folder(filesystem, data_fd, f"{RETENTION}/{repository}") as fd:
             was_there = _unlink(filesystem, fd, f"{hex_of(digest)}.json")
             if durable:
                 filesystem.fsync(fd)
@@ -97,7 +91,7 @@ def clear_state(filesystem: Filesystem, data_fd: int, key: Key, *, durable: bool
 
 def remove_empty_state_folders(filesystem: Filesystem, data_fd: int, repository: str) -> None:
     """Remove the folder of a repository's states, and its parents, as far as they are empty."""
-    with opened(filesystem, open_data_folder(filesystem, data_fd, RETENTION)) as fd:
+    with opened_data_folder(filesystem, data_fd, RETENTION) as fd:
         remove_empty_folders(filesystem, fd, repository)
 
 
@@ -113,9 +107,6 @@ def _sync_above(filesystem: Filesystem, data_fd: int, path: str) -> None:
     """Make durable that a folder no longer exists, by syncing the nearest folder above it that does."""
     while path:
         path = path.rpartition("/")[0]
-        with (
-            suppress(FileNotFoundError),
-            opened(filesystem, open_data_folder(filesystem, data_fd, path)) as fd,
-        ):
+        with suppress(FileNotFoundError), opened_data_folder(filesystem, data_fd, path) as fd:
             filesystem.fsync(fd)
             return
