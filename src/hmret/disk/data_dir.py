@@ -91,8 +91,7 @@ class DataDir:
                     # guard(lock-ends-with-engine): A child process that has inherited the lock must not keep
                     # the next engine from starting.
                     self.filesystem.unlock(fd)
-                let_go(self.filesystem, fd)
-        self._images_fd = self._lock_fd = _NONE
+        self._let_go()
 
     def _lock(self) -> None:
         filesystem = self.filesystem
@@ -149,12 +148,15 @@ class DataDir:
         held = self.filesystem.fstat(fd)
         return (status.st_dev, status.st_ino) == (held.st_dev, held.st_ino)
 
-    def _let_go_in_child(self) -> None:
-        """Close the descriptors that a forked child has inherited; the parent keeps the lock until it ends."""
+    def _let_go(self) -> None:
         for fd in (self._images_fd, self._lock_fd):
             if fd != _NONE:
                 let_go(self.filesystem, fd)
         self._images_fd = self._lock_fd = _NONE
+
+    def _let_go_in_child(self) -> None:
+        """Close the descriptors that a forked child has inherited; the parent keeps the lock until it ends."""
+        self._let_go()
         self._is_lost = True
 
 

@@ -251,14 +251,12 @@ def _read_any_guest(content: bytes | msgspec.Raw, source: str) -> tuple[Referenc
                 created_at = _moment(value)
             case "name":
                 name = _name(value) or name
-    if len(resolved) <= 1:
-        pinned = resolved[0] if resolved else ""
-        texts = images or ([""] if pinned else [])
-        return tuple(Reference(source, image, pinned, created_at, name=name) for image in texts)
+    if not images and not resolved:
+        return ()
     return tuple(
         Reference(source, image, pinned, created_at, name=name)
         for image in images or [""]
-        for pinned in resolved
+        for pinned in resolved or [""]
     )
 
 

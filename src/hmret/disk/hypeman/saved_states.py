@@ -15,7 +15,7 @@ import msgspec
 
 from hmret.disk.filesystem import Filesystem, Stat
 from hmret.disk.fingerprints import Fingerprint, stable_fingerprint
-from hmret.disk.folders import READ, let_go, opened_folder, read_sized_file
+from hmret.disk.folders import READ, opened, opened_folder, read_sized_file
 from hmret.disk.layout import CONTENT, HEX_DIGITS, digest_of
 from hmret.model.references import is_repository
 from hmret.model.values import define
@@ -101,15 +101,12 @@ class _Search:
                 return [f"{path}/{entry.name}" for entry in entries]
 
     def _search(self, path: str) -> None:
-        fd = self.filesystem.open(path, READ, dir_fd=self.dir_fd)
-        try:
+        with opened(self.filesystem, self.filesystem.open(path, READ, dir_fd=self.dir_fd)) as fd:
             status = self.filesystem.fstat(fd)
             if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_SEARCHED:
                 self.is_stable = False
                 return
             self.found.update(disks_named_in(read_sized_file(self.filesystem, fd, status.st_size)))
-        finally:
-            let_go(self.filesystem, fd)
 
 
 def read_saved_state(

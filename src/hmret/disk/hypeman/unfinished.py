@@ -3,14 +3,13 @@
 None of them is touched. The text only explains why an image stays, and what an operator can do about it.
 """
 
-import os
 from collections.abc import Iterator, Mapping
 
 import attrs
 import msgspec
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import read_file
+from hmret.disk.folders import opened_folder, read_file
 from hmret.disk.hypeman.content import is_part, part_of
 from hmret.disk.hypeman.documents import read_object
 from hmret.disk.hypeman.images import NOTHING, FolderScan, Oddity
@@ -23,7 +22,6 @@ _HOUR_NS = 3600 * SECOND
 _DAY_NS = 24 * _HOUR_NS
 _AT_WORK = frozenset(("pending", "pulling", "converting"))
 _TEMPORARY = ".tmp-"
-_LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 @frozen
@@ -121,12 +119,8 @@ def _is_beside_ready_content(folders: Mapping[str, FolderScan], digest: str) -> 
 def _is_cut_off(filesystem: Filesystem, images_fd: int, content: str, own: str) -> bool:
     """Return whether content is the remainder of an interrupted promotion of a repository's own folder."""
     try:
-        fd = filesystem.open(content, _LIST, dir_fd=images_fd)
-        try:
-            with filesystem.scandir(fd) as entries:
-                names = {entry.name for entry in entries}
-        finally:
-            filesystem.close(fd)
+        with opened_folder(filesystem, content, images_fd) as fd, filesystem.scandir(fd) as entries:
+            names = {entry.name for entry in entries}
         if any(_TEMPORARY in name for name in names):
             return False
         for name in names.intersection(ROOTFS_NAMES):
