@@ -11,7 +11,7 @@ import attrs
 from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import opened_folder
-from hmret.disk.hypeman.folder_contents import Contents, contents_of
+from hmret.disk.hypeman.folder_contents import contents_of
 from hmret.disk.layout import CONTENT, IMAGES, hex_of
 from hmret.model.images import Key, Obstacle
 from hmret.model.plan.selection import Choice
@@ -66,12 +66,12 @@ class _Looking:
             contents = contents_of(self.filesystem, folder_fd, listing)
             if contents.foreign is not None:
                 return Obstacle(path, contents.foreign, is_broken=True)
-            barrier = self._barrier_in(parent, parent_fd)
-            if barrier is None:
-                barrier = self._barrier(path, parent_fd, name)
-            if barrier is None:
-                barrier = self._barrier_to(path, folder_fd, listing[2])
-        return _made_in(path, contents) if barrier is None else barrier
+            files = [(f"{path}/{file}", folder_fd, file) for file in sorted(listing[2])]
+            barriers = (self._barrier(*where) for where in ((path, parent_fd, name), *files))
+            barrier = self._barrier_in(parent, parent_fd) or next(filter(None, barriers), None)
+        if barrier is None and contents.making is not None:
+            return Obstacle(path, contents.making, will_pass=True)
+        return barrier
 
     def _barrier_in(self, parent: str, parent_fd: int) -> Obstacle | None:
         """Examine the parent of an image's folder, once for all images in it."""
@@ -83,21 +83,9 @@ class _Looking:
         return Obstacle(parent, detail) if detail else None
 
     def _barrier(self, path: str, parent_fd: int, name: str) -> Obstacle | None:
-        """Examine an image's folder."""
+        """Examine an image's folder, or a file in it."""
         detail = self.filesystem.find_barrier(name, dir_fd=parent_fd)
         return Obstacle(path, detail) if detail else None
-
-    def _barrier_to(self, path: str, folder_fd: int, files: Iterable[str]) -> Obstacle | None:
-        """Examine each file in an image's folder."""
-        for file in sorted(files):
-            detail = self.filesystem.find_barrier(file, dir_fd=folder_fd)
-            if detail:
-                return Obstacle(f"{path}/{file}", detail)
-        return None
-
-
-def _made_in(path: str, contents: Contents) -> Obstacle | None:
-    return None if contents.making is None else Obstacle(path, contents.making, will_pass=True)
 
 
 def _parents(choice: Choice) -> Iterable[str]:
