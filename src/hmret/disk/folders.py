@@ -15,6 +15,9 @@ LARGEST_FILE = 16 * 1024 * 1024
 
 _NOWHERE = "a dangling symbolic link"
 
+NOTHING_THERE = frozenset((errno.ENOENT, errno.ENOTDIR))
+"""Errors that say that nothing is at a path."""
+
 CHUNK = 16 * 1024
 """Bytes read in one call: nearly always the whole file."""
 _LARGE_CHUNK = 1 << 20
@@ -233,6 +236,42 @@ def read_open_file(filesystem: Filesystem, fd: int) -> bytes:
         if length > LARGEST_FILE:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
     return b"".join(parts)
+
+
+def exists(filesystem: Filesystem, folder_fd: int, path: str) -> bool:
+    """Return whether anything is at a path below an open folder; its last component is not followed.
+
+    Raises:
+        OSError: that could not be determined.
+    """
+    return inode_of(filesystem, folder_fd, path) is not None
+
+
+def inode_of(filesystem: Filesystem, folder_fd: int, path: str) -> int | None:
+    """Return the inode of a path below an open folder, its last component not followed; None: nothing is there.
+
+    Raises:
+        OSError: that could not be determined.
+    """
+    [inode] = inodes_of(filesystem, folder_fd, [path])
+    return inode
+
+
+def inodes_of(filesystem: Filesystem, folder_fd: int, paths: list[str]) -> list[int | None]:
+    """Return the inodes of some paths, as `inode_of` does.
+
+    Raises:
+        OSError: one could not be determined.
+    """
+    found: list[int | None] = []
+    for path, answer in zip(paths, filesystem.stat_files(folder_fd, paths), strict=True):
+        if not isinstance(answer, int):
+            found.append(answer[2])
+        elif answer in NOTHING_THERE:
+            found.append(None)
+        else:
+            raise OSError(answer, os.strerror(answer), path)
+    return found
 
 
 def write_file(filesystem: Filesystem, name: str, content: bytes, dir_fd: int, *, durable: bool) -> None:

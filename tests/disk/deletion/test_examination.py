@@ -5,8 +5,9 @@ import json
 import pytest
 
 from hmret.disk.deletion.examination import Examined, Examiner
-from hmret.disk.deletion.open_folders import OpenFolders
-from hmret.disk.deletion.tags.tag_view import TagView
+from hmret.disk.deletion.open_folders import KnownPaths, OpenFolders
+from hmret.disk.deletion.tags.repository_tags import RepositoryTags
+from hmret.disk.deletion.tags.tag_view import Linkers, TagView
 from hmret.disk.deletion.trash.intents import NO_CONTENT
 from hmret.disk.folders import let_go
 from hmret.disk.layout import CONTENT, IMAGES, REPOSITORIES
@@ -31,10 +32,15 @@ def examine(filesystem: MemoryFilesystem, candidate: Deletion = UNIT) -> Examine
     folders = OpenFolders(filesystem, fd)
     try:
         linkers = TagView(filesystem, {}).refresh(folders.get(IMAGES))
-        return Examiner(folders, linkers).examine(candidate, f"{BATCH}.0")
+        return examiner(folders, linkers, candidate).examine(candidate, f"{BATCH}.0")
     finally:
         folders.close()
         let_go(filesystem, fd)
+
+
+def examiner(folders: OpenFolders, linkers: Linkers, candidate: Deletion) -> Examiner:
+    known_paths = KnownPaths(folders)
+    return Examiner(folders, known_paths, RepositoryTags(folders, linkers, {candidate.digest}, known_paths))
 
 
 def put_metadata(
@@ -225,7 +231,7 @@ def test_what_cannot_be_read_keeps_the_image(monkeypatch: pytest.MonkeyPatch) ->
     folders = OpenFolders(filesystem, fd)
     linkers = TagView(filesystem, {}).refresh(folders.get(IMAGES))
     monkeypatch.setattr(filesystem, "scandir", refuse)
-    stays = Examiner(folders, linkers).examine(OWN, f"{BATCH}.0").stays
+    stays = examiner(folders, linkers, OWN).examine(OWN, f"{BATCH}.0").stays
     assert isinstance(stays, Failed)
     assert isinstance(stays.error, PermissionError)
     folders.close()

@@ -8,16 +8,17 @@ import attrs
 
 from hmret.disk.deletion.cleaning import Cleaning
 from hmret.disk.deletion.examination import Examined, Examiner
-from hmret.disk.deletion.open_folders import OpenFolders
+from hmret.disk.deletion.open_folders import KnownPaths, OpenFolders
 from hmret.disk.deletion.open_image import OpenImage
 from hmret.disk.deletion.outcomes import BatchRetired, Outcome
 from hmret.disk.deletion.prefetch import Prefetch, PrefetchedImage
 from hmret.disk.deletion.putting_back import erase_rest, mend, put_back
 from hmret.disk.deletion.replacements import Replacement, find_replacement
+from hmret.disk.deletion.tags.repository_tags import RepositoryTags
 from hmret.disk.deletion.tags.tag_view import NO_LINKERS, TagView
 from hmret.disk.deletion.trash.intents import Intent
 from hmret.disk.deletion.trash.wholeness import LayersGoneError
-from hmret.disk.filesystem import Filesystem, Step
+from hmret.disk.filesystem import Step
 from hmret.disk.hypeman.retention_states.rereading import HeldState, hold_state, look_at_state
 from hmret.disk.hypeman.retention_states.writing import clear_state
 from hmret.disk.layout import IMAGES, RETENTION, hex_of
@@ -31,27 +32,13 @@ _MOST_HELD = 8
 
 @define(eq=False)
 class Batch:
-    """One batch of deletions, with the folders that it holds open: the steps of `retirement` for each image."""
+    """One batch of deletions: the steps of `retirement` for each image."""
 
-    filesystem: Filesystem
-    data_fd: int
+    folders: OpenFolders
+    prefetch: Prefetch
+    cleaning: Cleaning
     recheck: Recheck
     lease_error: OSError | None = None
-    folders: OpenFolders = attrs.field(init=False)
-    cleaning: Cleaning = attrs.field(init=False)
-    prefetch: Prefetch = attrs.field(init=False)
-
-    @folders.default
-    def _open_folders(self) -> OpenFolders:
-        return OpenFolders(self.filesystem, self.data_fd)
-
-    @cleaning.default
-    def _make_cleaning(self) -> Cleaning:
-        return Cleaning(self.folders)
-
-    @prefetch.default
-    def _make_prefetch(self) -> Prefetch:
-        return Prefetch(self.folders)
 
     def examine(
         self, batch_name: str, deletions: Iterable[Deletion], view: TagView, pause: Callable[[], None]
@@ -63,7 +50,9 @@ class Batch:
             images_fd = self.folders.find(IMAGES)
             linkers = NO_LINKERS if images_fd is None else view.refresh(images_fd, pause)
         digests = {deletion.digest for deletion in chosen}
-        examiner = Examiner(self.folders, linkers, digests, self.recheck.depends_on_tags)
+        known_paths = KnownPaths(self.folders)
+        tags = RepositoryTags(self.folders, linkers, digests, known_paths)
+        examiner = Examiner(self.folders, known_paths, tags, self.recheck.depends_on_tags)
         examiner.read_ahead(chosen)
         return [
             examiner.examine(deletion, f"{batch_name}.{number}") for number, deletion in enumerate(chosen)
@@ -112,12 +101,12 @@ class Batch:
             since_ns = prefetched.timers[row.repository].unused_since_ns
         elif len(states) < _MOST_HELD:
             folder_fd = self.folders.find(f"{RETENTION}/{row.repository}")
-            state = None if folder_fd is None else hold_state(self.filesystem, folder_fd, key)
+            state = None if folder_fd is None else hold_state(self.folders.filesystem, folder_fd, key)
             if state is not None:
                 states[row.repository] = state
             since_ns = None if state is None else state.unused_since_ns
         else:
-            since_ns = look_at_state(self.filesystem, self.data_fd, key)
+            since_ns = look_at_state(self.folders.filesystem, self.folders.data_fd, key)
         if since_ns is None:
             return Reason.NEWLY_UNUSED
         is_due = since_ns + self.recheck.unused_for_ns <= self.recheck.now_ns
@@ -282,7 +271,7 @@ class Batch:
     def _cleared(self, kept: Kept) -> Kept:
         """Remove the timers of an image that stays: they start when it is next found unused."""
         for key in kept.deletion.keys:
-            clear_state(self.filesystem, self.data_fd, key)
+            clear_state(self.folders.filesystem, self.folders.data_fd, key)
         return attrs.evolve(kept, cleared=True)
 
     def _staying(self, kept: Kept) -> Kept:

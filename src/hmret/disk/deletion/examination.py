@@ -13,14 +13,11 @@ intents are on the disk nothing has been changed, so a crash here leaves the cac
 """
 
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Set as AbstractSet
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-
-import attrs
 
 from hmret.disk.deletion.open_folders import KnownPaths, OpenFolders
 from hmret.disk.deletion.tags.repository_tags import RepositoryTags, TagMovedError
-from hmret.disk.deletion.tags.tag_view import Linkers
 from hmret.disk.deletion.trash.intents import NO_CONTENT, Copy, Intent
 from hmret.disk.hypeman.images import ImageFound, read_digest_folder
 from hmret.disk.hypeman.links import Layout
@@ -64,22 +61,11 @@ class Examiner:
     """Examines the images of one batch."""
 
     folders: OpenFolders
-    linkers: Linkers | None
-    """Which repositories link to which digest below `repositories/`; needed if the batch has content."""
-    digests: AbstractSet[str] | None = None
-    """The digests of the batch's images; None: any."""
+    known_paths: KnownPaths
+    tags: RepositoryTags
+    """Its linkers are needed if the batch has content."""
     depends_on_tags: bool = True
     """Whether the policy asks for the tags of a repository's own folder."""
-    known_paths: KnownPaths = attrs.field(init=False)
-    tags: RepositoryTags = attrs.field(init=False)
-
-    @known_paths.default
-    def _make_known_paths(self) -> KnownPaths:
-        return KnownPaths(self.folders)
-
-    @tags.default
-    def _make_tags(self) -> RepositoryTags:
-        return RepositoryTags(self.folders, self.linkers, self.digests, self.known_paths)
 
     def read_ahead(self, deletions: Iterable[Deletion]) -> None:
         """Query some images together, in few calls, for everything that is queried of each."""
@@ -170,9 +156,10 @@ class Examiner:
 
         `own`: for each owner in the plan, the folder that it has of its own.
         """
-        assert self.linkers is not None  # the linkers are always read before content is examined
+        linkers = self.tags.linkers
+        assert linkers is not None  # the linkers are always read before content is examined
         names = own.keys()
-        linked = self.linkers.repositories(digest, names)
+        linked = linkers.repositories(digest, names)
         owners = linked | {
             name
             for name, found in own.items()
@@ -189,7 +176,7 @@ class Examiner:
             raise _Keep(Reason.SHARED, f"{', '.join(sorted(names - owners))} does not have it any more")
         # guard(tag-in-the-making-keeps): A repository that is about to tag this content needs it, so a tag
         # still being created keeps it.
-        for name, tag in (*self.linkers.staged(digest), *self._staged_legacy(names, digest)):
+        for name, tag in (*linkers.staged(digest), *self._staged_legacy(names, digest)):
             raise _Keep(Reason.SHARED, f"{name}:{tag} is being made")
         return owners
 

@@ -11,9 +11,9 @@ back.
 import errno
 from contextlib import suppress
 
-from hmret.disk.deletion.open_folders import OpenFolders, exists
+from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.trash.intents import Intent, TrashEntry, entry_in_place, entry_in_trash
-from hmret.disk.folders import opened_folder
+from hmret.disk.folders import exists, opened_folder
 from hmret.disk.layout import DIGEST_HEX, HIDDEN_METADATA, IMAGES, METADATA, hex_of
 
 _LOWER_LAYER = (
@@ -40,12 +40,7 @@ def rename_out(
         raise OSError(errno.EINVAL, "not the name of a digest folder")
     place = entry_in_trash(intent, files, number)
     try:
-        folders.filesystem.rename(
-            hexadecimal,
-            place.name,
-            src_dir_fd=folders.get(place.copy.parent),
-            dst_dir_fd=folders.get(place.folder),
-        )
+        folders.rename(place.copy.parent, hexadecimal, place.folder, place.name)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
@@ -66,20 +61,14 @@ def rename_aside(folders: OpenFolders, intent: Intent, number: int) -> TrashEntr
         # In `content/` every name is a digest's; but it may be a file system of its own.
         outside = entry_in_place(intent, number, within=IMAGES)
         try:
-            filesystem.rename(
-                hexadecimal,
-                outside.name,
-                src_dir_fd=folders.get(copy.parent),
-                dst_dir_fd=folders.get(IMAGES),
-            )
+            folders.rename(copy.parent, hexadecimal, IMAGES, outside.name)
             place, moved = outside, True
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
     if not moved:
-        parent_fd = folders.get(copy.parent)
         try:
-            filesystem.rename(hexadecimal, place.name, src_dir_fd=parent_fd, dst_dir_fd=parent_fd)
+            folders.rename(copy.parent, hexadecimal, copy.parent, place.name)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
@@ -108,9 +97,7 @@ def rename_back(folders: OpenFolders, place: TrashEntry) -> bool:
     if exists(filesystem, parent_fd, hexadecimal):
         return False
     try:
-        filesystem.rename(
-            place.name, hexadecimal, src_dir_fd=folders.get(place.folder), dst_dir_fd=folders.get(parent)
-        )
+        folders.rename(place.folder, place.name, parent, hexadecimal)
     except OSError as error:
         if error.errno in _TAKEN:
             return False

@@ -8,10 +8,10 @@ import errno
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 
-from hmret.disk.deletion.open_folders import OpenFolders, exists, inode_of
+from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.trash.erasing import erase
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import opened_folder, opened_own_folder, read_file
+from hmret.disk.folders import exists, inode_of, opened_folder, opened_own_folder, read_file
 from hmret.disk.hypeman.documents import UnreadableError, read_image_metadata
 from hmret.disk.hypeman.images import read_digest_folder
 from hmret.disk.layout import CONTENT, DIGEST_HEX, IMAGES, METADATA, TRASH, digest_of, hex_of
@@ -110,12 +110,7 @@ def _set_aside(folders: OpenFolders, hexadecimal: str) -> str | None:
     """Rename a folder out of `content/`; returns the folder that holds it then. None: impossible, it stays."""
     for folder, prefix in _ASIDE.items():
         try:
-            folders.filesystem.rename(
-                hexadecimal,
-                prefix + hexadecimal,
-                src_dir_fd=folders.get(_CONTENT),
-                dst_dir_fd=folders.get(folder),
-            )
+            folders.rename(_CONTENT, hexadecimal, folder, prefix + hexadecimal)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
@@ -135,7 +130,7 @@ def _resolve(folders: OpenFolders, folder: str, digest: str, inode: int | None =
     if not (is_same and _may_go(filesystem, fd, name, digest)):
         content_fd = folders.make(_CONTENT)
         if not exists(filesystem, content_fd, hexadecimal):
-            filesystem.rename(name, hexadecimal, src_dir_fd=folders.get(folder), dst_dir_fd=content_fd)
+            folders.rename(folder, name, _CONTENT, hexadecimal)
             return False
     erase(filesystem, folders.data_fd, folder, name)
     return True

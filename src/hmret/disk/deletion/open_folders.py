@@ -1,13 +1,20 @@
 """Folders below the data directory that are held open while a batch is processed."""
 
 import errno
-import os
 from collections.abc import Iterable
 
 import attrs
 
 from hmret.disk.filesystem import FileFound, Filesystem
-from hmret.disk.folders import let_go, make_data_folders, open_data_folder, step_into
+from hmret.disk.folders import (
+    NOTHING_THERE,
+    inode_of,
+    inodes_of,
+    let_go,
+    make_data_folders,
+    open_data_folder,
+    step_into,
+)
 from hmret.disk.layout import IMAGES, RETENTION
 from hmret.model.values import define
 
@@ -18,7 +25,6 @@ _ROOTS = (IMAGES, RETENTION)
 """These stay open while anything below them is used: hmret never removes them."""
 
 _ABSENT = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP))
-_NOTHING_THERE = frozenset((errno.ENOENT, errno.ENOTDIR))
 
 
 @define(eq=False)
@@ -95,6 +101,15 @@ class OpenFolders:
         """
         return inode_of(self.filesystem, self.data_fd, path)
 
+    def rename(self, source_folder: str, source: str, target_folder: str, target: str) -> None:
+        """Rename what has a name in one folder to a name in another, or in the same.
+
+        Raises:
+            OSError: a folder cannot be opened, or the rename failed.
+        """
+        source_fd, target_fd = self.get(source_folder), self.get(target_folder)
+        self.filesystem.rename(source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd)
+
     def drop(self, path: str) -> None:
         """Close a folder."""
         fd = self._open.pop(path, None)
@@ -136,7 +151,7 @@ class KnownPaths:
 
     def is_absent(self, path: str) -> bool:
         """Return whether nothing was at a path when it was queried; False where it was not."""
-        return self._found.get(path) in _NOTHING_THERE
+        return self._found.get(path) in NOTHING_THERE
 
     def inode(self, path: str) -> int | None:
         """Return the inode of what is at a path, as `OpenFolders.inode` does.
@@ -147,40 +162,4 @@ class KnownPaths:
         found = self._found.get(path)
         if isinstance(found, tuple):
             return found[2]
-        return None if found in _NOTHING_THERE else self.folders.inode(path)
-
-
-def exists(filesystem: Filesystem, folder_fd: int, path: str) -> bool:
-    """Return whether anything is at a path below an open folder; its last component is not followed.
-
-    Raises:
-        OSError: that could not be determined.
-    """
-    return inode_of(filesystem, folder_fd, path) is not None
-
-
-def inode_of(filesystem: Filesystem, folder_fd: int, path: str) -> int | None:
-    """Return the inode of a path below an open folder, its last component not followed; None: nothing is there.
-
-    Raises:
-        OSError: that could not be determined.
-    """
-    [inode] = inodes_of(filesystem, folder_fd, [path])
-    return inode
-
-
-def inodes_of(filesystem: Filesystem, folder_fd: int, paths: list[str]) -> list[int | None]:
-    """Return the inodes of some paths, as `inode_of` does.
-
-    Raises:
-        OSError: one could not be determined.
-    """
-    found: list[int | None] = []
-    for path, answer in zip(paths, filesystem.stat_files(folder_fd, paths), strict=True):
-        if not isinstance(answer, int):
-            found.append(answer[2])
-        elif answer in _NOTHING_THERE:
-            found.append(None)
-        else:
-            raise OSError(answer, os.strerror(answer), path)
-    return found
+        return None if found in NOTHING_THERE else self.folders.inode(path)

@@ -6,8 +6,9 @@ import attrs
 
 from hmret.disk.deletion.digest_folder import DigestFolder, open_digest_folder
 from hmret.disk.deletion.folder_renames import is_hidden_in_place, rename_back, rename_out, show_metadata
-from hmret.disk.deletion.open_folders import OpenFolders, inode_of
+from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.trash.intents import Intent, TrashEntry, entry_in_trash, find_entries
+from hmret.disk.folders import inode_of
 from hmret.disk.layout import HIDDEN_METADATA, hex_of
 from hmret.model.values import define
 

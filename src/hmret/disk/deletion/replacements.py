@@ -14,11 +14,11 @@ from contextlib import suppress
 
 import msgspec
 
-from hmret.disk.deletion.open_folders import OpenFolders, exists
+from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.trash.intents import Intent, TrashEntry
 from hmret.disk.deletion.trash.wholeness import check_layers
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import opened_folder, read_file
+from hmret.disk.folders import exists, opened_folder, read_file
 from hmret.disk.hypeman.documents import read_object
 from hmret.disk.hypeman.images import read_digest_folder
 from hmret.disk.layout import CONTENT, HIDDEN_METADATA, IMAGES, METADATA, ROOTFS_NAMES, hex_of

@@ -37,12 +37,14 @@ bytes are freed.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import closing
 
 from hmret.disk.deletion.batch import Batch
+from hmret.disk.deletion.cleaning import Cleaning
 from hmret.disk.deletion.examination import Examined
+from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.outcomes import BatchRetired, Outcome
-from hmret.disk.deletion.prefetch import AT_ONCE
+from hmret.disk.deletion.prefetch import AT_ONCE, Prefetch
 from hmret.disk.deletion.tags.tag_view import TagView
 from hmret.disk.deletion.trash.intent_files import write_intents
 from hmret.disk.filesystem import Filesystem
@@ -78,9 +80,9 @@ def retire(
         stopping: called before each image.
         pause: called after each image, so that other threads have their turn.
     """
-    with ExitStack() as stack:
-        batch = Batch(filesystem, data_fd, recheck)
-        stack.callback(batch.folders.close)
+    with closing(OpenFolders(filesystem, data_fd)) as folders, closing(Prefetch(folders)) as prefetch:
+        cleaning = Cleaning(folders)
+        batch = Batch(folders, prefetch, cleaning, recheck)
         try:
             examined = batch.examine(batch_name, deletions, view or TagView(filesystem, {}), pause)
         except OSError as error:
@@ -92,11 +94,10 @@ def retire(
         except OSError as error:
             return batch.none_begun(batch_name, deletions, TRASH, error)
         outcomes: dict[int, Outcome] = {}
-        stack.callback(batch.prefetch.close)
         groups = list(_by_digest(examined))
         for place, (digest, group) in enumerate(groups):
             if place % AT_ONCE == 0:
-                batch.prefetch.fetch(_that_go_alone(groups[place : place + AT_ONCE]))
+                prefetch.fetch(_that_go_alone(groups[place : place + AT_ONCE]))
             if stopping():
                 break
             # guard(delete-only-with-leave): An image that came into use while its batch waited is not
@@ -109,7 +110,7 @@ def retire(
             finally:
                 claim.end(digest)
             pause()
-        batch.cleaning.remove_empty_folders()
+        cleaning.remove_empty_folders()
         return BatchRetired(
             batch_name, tuple(outcomes[number] for number in sorted(outcomes)), batch.lease_error
         )

@@ -20,7 +20,7 @@ from hmret.disk.deletion.folder_renames import (
     rename_out,
     show_metadata,
 )
-from hmret.disk.deletion.open_folders import OpenFolders, inode_of
+from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.open_image import OpenImage
 from hmret.disk.deletion.outcomes import Outcome, Retired
 from hmret.disk.deletion.putting_back import erase_rest, mend, put_back
@@ -30,6 +30,7 @@ from hmret.disk.deletion.trash.erasing import erase
 from hmret.disk.deletion.trash.intents import Intent, TrashEntry
 from hmret.disk.deletion.trash.wholeness import LayersGoneError
 from hmret.disk.filesystem import Filesystem
+from hmret.disk.folders import inode_of
 from hmret.disk.hypeman.retention_states.writing import clear_state
 from hmret.disk.layout import METADATA, hex_of
 from hmret.model.deletion import Failed, Kept

@@ -6,14 +6,15 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Literal
 
-from hmret.disk.deletion.open_folders import inode_of
+import msgspec
+
 from hmret.disk.deletion.outcomes import Retired
 from hmret.disk.deletion.recovery.quarantine_records import HeldImage, read_record, read_records, write_record
 from hmret.disk.deletion.trash import wholeness
 from hmret.disk.deletion.trash.erasing import FreedFolders, free_entries
 from hmret.disk.deletion.trash.intents import Intent, TrashEntry, entry_in_trash, find_entries
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import opened_data_folder
+from hmret.disk.folders import inode_of, opened_data_folder
 from hmret.disk.hypeman.scan import BLOCK
 from hmret.disk.layout import ROOTFS_NAMES, TRASH
 from hmret.model.deletion import DueRow
@@ -66,20 +67,10 @@ def hold(
 
 
 def _held(image: Retired, disk_bytes: int, retired_at_ns: int) -> HeldImage:
-    intent = image.intent
-    return HeldImage(
-        intent.digest,
-        tuple([DueRow(row.repository, row.unused_since_ns) for row in intent.rows]),
-        intent.is_content,
-        intent.name,
-        intent.copies,
-        image.links,
-        intent.content_status,
-        intent.staying,
-        intent.is_bare,
-        disk_bytes=disk_bytes,
-        retired_at_ns=retired_at_ns,
-    )
+    # Of a row, only the timer is recorded; of the tags, those that went.
+    rows = tuple([DueRow(row.repository, row.unused_since_ns) for row in image.intent.rows])
+    intent = msgspec.structs.replace(image.intent, rows=rows, links=image.links)
+    return HeldImage.of(intent, disk_bytes, retired_at_ns)
 
 
 def load_held(filesystem: Filesystem, data_fd: int) -> QuarantineContents:

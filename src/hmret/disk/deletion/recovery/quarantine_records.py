@@ -39,6 +39,12 @@ class HeldImage(Intent, frozen=True, gc=False, kw_only=True):
     retired_at_ns: int
     """By the wall clock, in nanoseconds since the epoch."""
 
+    @classmethod
+    def of(cls, intent: Intent, disk_bytes: int, retired_at_ns: int) -> "HeldImage":
+        """Return the image that was deleted with an intent."""
+        fields = {name: getattr(intent, name) for name in Intent.__struct_fields__}
+        return cls(**fields, disk_bytes=disk_bytes, retired_at_ns=retired_at_ns)
+
 
 @frozen
 class QuarantineRecords:
@@ -134,7 +140,10 @@ def read_record(filesystem: Filesystem, data_fd: int, batch_name: str) -> list[H
     # restored nor erased.
     if not names or len(names) != len(written) or not all(_could_be_ours(one, batch_name) for one in written):
         raise OSError("does not name what can be in quarantine")
-    return [_held_of(record) for record in written]
+    return [
+        HeldImage.of(intent_of(record), record.disk_bytes or 0, record.retired_at_ns or 0)
+        for record in written
+    ]
 
 
 def _could_be_ours(record: Recorded, batch_name: str) -> bool:
@@ -145,14 +154,6 @@ def _could_be_ours(record: Recorded, batch_name: str) -> bool:
         and 0 <= record.disk_bytes <= _LATEST_NS
         and record.retired_at_ns is not msgspec.UNSET
         and 0 <= record.retired_at_ns <= _LATEST_NS
-    )
-
-
-def _held_of(record: Recorded) -> HeldImage:
-    return HeldImage(
-        *msgspec.structs.astuple(intent_of(record)),
-        disk_bytes=record.disk_bytes or 0,
-        retired_at_ns=record.retired_at_ns or 0,
     )
 
 

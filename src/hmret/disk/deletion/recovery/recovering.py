@@ -28,7 +28,7 @@ import attrs
 
 from hmret.disk.deletion.check_before_erase import find_wanted
 from hmret.disk.deletion.ghosts import is_ghost_aside, resolve_parked_ghosts
-from hmret.disk.deletion.open_folders import OpenFolders, inode_of
+from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.outcomes import Retired
 from hmret.disk.deletion.putting_back import bring_back
 from hmret.disk.deletion.recovery.finishing import finish, finish_gone, finish_hidden, undo_copies
@@ -41,6 +41,7 @@ from hmret.disk.deletion.trash.intent_files import drop_intents, list_trash, rea
 from hmret.disk.deletion.trash.intents import Intent, TrashEntry, find_entries
 from hmret.disk.deletion.trash.wholeness import LayersGoneError
 from hmret.disk.filesystem import Filesystem
+from hmret.disk.folders import inode_of
 from hmret.disk.layout import IMAGES, TRASH
 from hmret.model.deletion import Failed, Kept
 from hmret.model.images import Key

@@ -18,7 +18,7 @@ from hmret.disk.deletion.folder_renames import (
     rename_back,
     show_metadata,
 )
-from hmret.disk.deletion.open_folders import OpenFolders, exists
+from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.putting_back import follow
 from hmret.disk.deletion.recovery.quarantine import QuarantineContents, load_held, main_place, release
 from hmret.disk.deletion.recovery.quarantine_records import HeldImage, drop_records
@@ -27,7 +27,7 @@ from hmret.disk.deletion.trash.erasing import erase
 from hmret.disk.deletion.trash.intents import Link, TrashEntry, find_entries
 from hmret.disk.deletion.trash.wholeness import check_layers
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import remove_empty_repositories
+from hmret.disk.folders import exists, remove_empty_repositories
 from hmret.disk.hypeman.retention_states.rereading import look_at_state
 from hmret.disk.hypeman.retention_states.writing import clear_state, write_states
 from hmret.disk.hypeman.scan import resolve_tag
@@ -217,12 +217,8 @@ class _Restoring:
     def _take_out_again(self) -> None:
         """Rename it aside again where its metadata could not be made visible in its place."""
         if is_hidden_in_place(self.folders, self.held, self.place.number):
-            self.folders.filesystem.rename(
-                hex_of(self.held.digest),
-                self.place.name,
-                src_dir_fd=self.folders.get(self.place.copy.parent),
-                dst_dir_fd=self.folders.get(self.place.folder),
-            )
+            place = self.place
+            self.folders.rename(place.copy.parent, hex_of(self.held.digest), place.folder, place.name)
 
     def _write_states(self) -> None:
         """Start its timers, durably: an older one must not come back with it."""

@@ -15,9 +15,10 @@ from itertools import groupby
 
 import attrs
 
-from hmret.disk.deletion.open_folders import OpenFolders, exists
+from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.trash.intents import Intent, Link
 from hmret.disk.filesystem import Filesystem
+from hmret.disk.folders import exists
 from hmret.disk.hypeman.links import Layout, tag_folder
 from hmret.disk.layout import TRASH
 from hmret.model.values import frozen
@@ -259,9 +260,7 @@ def _set_aside_otherwise(folders: OpenFolders, link: Link, name: str, error: int
     else:
         raise OSError(error, os.strerror(error), link.tag)
     try:
-        filesystem.rename(
-            link.tag, found.name, src_dir_fd=folders.get(link.parent), dst_dir_fd=folders.get(found.folder)
-        )
+        folders.rename(link.parent, link.tag, found.folder, found.name)
     except FileNotFoundError:
         return None
     except OSError as fault:
@@ -275,20 +274,17 @@ def _set_aside_otherwise(folders: OpenFolders, link: Link, name: str, error: int
 def _put_back(folders: OpenFolders, found: "_Aside", link: Link) -> None:
     """Put back a link that was set aside in the place of a tag; never over another."""
     filesystem = folders.filesystem
-    folder = link.parent
-    folders.make(folder)
+    folders.make(link.parent)
     try:
         target = filesystem.readlink(found.name, dir_fd=folders.get(found.folder))
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
         # Something else had the tag's name: it is not hmret's.
-        filesystem.rename(
-            found.name, link.tag, src_dir_fd=folders.get(found.folder), dst_dir_fd=folders.get(folder)
-        )
+        folders.rename(found.folder, found.name, link.parent, link.tag)
         return
     with suppress(FileExistsError):
-        filesystem.symlink(target, link.tag, dir_fd=folders.get(folder))
+        filesystem.symlink(target, link.tag, dir_fd=folders.get(link.parent))
     filesystem.unlink(found.name, dir_fd=folders.get(found.folder))
 
 

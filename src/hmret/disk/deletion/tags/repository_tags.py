@@ -45,11 +45,9 @@ class RepositoryTags:
     folders: OpenFolders
     linkers: Linkers | None
     """Which tags lead where below `repositories/`; None: unknown, so those folders are read as well."""
-    digests: AbstractSet[str] | None = None
-    """The digests of interest; None: any."""
-    known_paths: KnownPaths = attrs.field(
-        default=attrs.Factory(lambda tags: KnownPaths(tags.folders), takes_self=True)
-    )
+    digests: AbstractSet[str]
+    """The digests of interest."""
+    known_paths: KnownPaths
     """Folders known to be absent need not be opened."""
     _links_read: dict[tuple[Layout, str, str], Link | None] = attrs.field(factory=dict)
     """By layout, repository and tag: results of reading many tags in one call; None: absent, or no link."""
@@ -83,13 +81,7 @@ class RepositoryTags:
 
     def is_being_made(self, repository: str, digest: str) -> bool:
         """Return whether a tag to a digest is being made in either of a repository's folders, and is not there yet."""
-        if self.linkers is None and self._folder(Layout.CONTENT, repository).staged:
-            return any(True for layout in Layout for _ in self.staged(layout, repository, digest))
-        if self.linkers is not None and any(True for _ in self.staged(Layout.CONTENT, repository, digest)):
-            return True
-        return bool(self._folder(Layout.LEGACY, repository).staged) and any(
-            True for _ in self.staged(Layout.LEGACY, repository, digest)
-        )
+        return any(True for layout in Layout for _ in self.staged(layout, repository, digest))
 
     def read_ahead(self, keys: Iterable[Key]) -> None:
         """Read the tags of some rows of content, and those that they shadow, in few calls; each exactly as it is.
@@ -168,19 +160,18 @@ class RepositoryTags:
                     continue
                 raise OSError(target, os.strerror(target), name)
             # Most of them lead to images that are not in this batch.
-            if self.digests is not None and digest_of(target[-HEX_DIGITS:]) not in self.digests:
+            if digest_of(target[-HEX_DIGITS:]) not in self.digests:
                 continue
             hexadecimal = pointed_to(folder, target)
             if hexadecimal is not None and TAG_NAME.fullmatch(name):
                 tags.setdefault(digest_of(hexadecimal), []).append(name)
-        if self.digests is not None:
-            chosen = [tag for few in tags.values() for tag in few]
-            found = filesystem.stat_files(folder_fd, chosen) if chosen else []
-            leads = dict(zip(names, targets, strict=True))
-            for tag, answer in zip(chosen, found, strict=True):
-                if isinstance(answer, tuple):
-                    link = Link(layout, repository, tag, str(leads[tag]), answer[2])
-                    self._links_read[layout, repository, tag] = link
+        chosen = [tag for few in tags.values() for tag in few]
+        found = filesystem.stat_files(folder_fd, chosen) if chosen else []
+        leads = dict(zip(names, targets, strict=True))
+        for tag, answer in zip(chosen, found, strict=True):
+            if isinstance(answer, tuple):
+                link = Link(layout, repository, tag, str(leads[tag]), answer[2])
+                self._links_read[layout, repository, tag] = link
         is_staging = any(name.startswith(TAG_STAGE) for name in entries.folders)
         staged = tuple(staged_in(filesystem, folder_fd, folder)) if is_staging else ()
         return _Folder(tags, staged)

@@ -120,7 +120,7 @@ class TagView:
             OSError: one could not be listed, so it is unknown which repositories link to what.
         """
         with self._lock:
-            looking = _Looking(self.filesystem, images_fd, pause)
+            looking = _Looking.begin(self.filesystem, images_fd, pause)
             folders = self._look_at_known(looking)
             if folders is None:
                 folders = self._walk(looking)
@@ -197,24 +197,21 @@ class _Looking:
     filesystem: Filesystem
     images_fd: int
     pause: Callable[[], None]
+    device: int
+    """That of `images/`."""
+    looked_ns: int
+    """The file system's time from before the look."""
+    earliest_ns: int | None
+    """The earliest stamp that the next change of any folder can get, if it is on the same file system."""
     staged: dict[str, set[tuple[str, str]]] = attrs.field(factory=dict, init=False)
     """By digest: the tags to it that are being made, as repository and tag."""
-    _device: int = attrs.field(init=False)
-    _looked_ns: int = attrs.field(init=False)
-    _earliest_ns: int | None = attrs.field(init=False)
-    """The earliest stamp that the next change of any folder can get, if it is on the same file system."""
 
-    @_device.default
-    def _device_of_images(self) -> int:
-        return self.filesystem.fstat(self.images_fd).st_dev
-
-    @_looked_ns.default
-    def _before_the_look(self) -> int:
-        return self.filesystem.now_ns()
-
-    @_earliest_ns.default
-    def _stamped_from_now_on(self) -> int | None:
-        return self.filesystem.earliest_stamp_ns(self.images_fd)
+    @classmethod
+    def begin(cls, filesystem: Filesystem, images_fd: int, pause: Callable[[], None]) -> "_Looking":
+        """Begin a look: the clocks are asked before anything is examined."""
+        device = filesystem.fstat(images_fd).st_dev
+        looked_ns, earliest_ns = filesystem.now_ns(), filesystem.earliest_stamp_ns(images_fd)
+        return cls(filesystem, images_fd, pause, device, looked_ns, earliest_ns)
 
     def stat(self, paths: list[str]) -> list[FileFound | int]:
         """Return the status of folders, without listing them."""
@@ -264,8 +261,8 @@ class _Looking:
         if isinstance(answer, int):
             return None
         _, device, _, _, *stamps = answer
-        earliest_ns = self._earliest_ns if device == self._device else None
-        return answer if stable_since(max(stamps), self._looked_ns, earliest_ns) else None
+        earliest_ns = self.earliest_ns if device == self.device else None
+        return answer if stable_since(max(stamps), self.looked_ns, earliest_ns) else None
 
 
 def _tags_of(scanned: FolderScan) -> Mapping[str, str]:

@@ -13,6 +13,7 @@ import attrs
 import msgspec
 
 from hmret.disk.filesystem import Filesystem
+from hmret.disk.folders import exists
 from hmret.disk.hypeman.links import Layout, pointed_to, tag_folder
 from hmret.disk.layout import CONTENT, IMAGES, TRASH, hex_of
 from hmret.model.deletion import Deletion
@@ -160,15 +161,7 @@ def find_entries(filesystem: Filesystem, data_fd: int, intent: Intent) -> list[T
     Raises:
         OSError: that could not be determined.
     """
-    return [place for place in entries_of(intent) if _exists(filesystem, data_fd, place)]
-
-
-def _exists(filesystem: Filesystem, data_fd: int, place: TrashEntry) -> bool:
-    try:
-        filesystem.stat(place.path, dir_fd=data_fd, follow_symlinks=False)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
+    return [place for place in entries_of(intent) if exists(filesystem, data_fd, place.path)]
 
 
 def intent_name(name: str) -> str:

@@ -4,7 +4,7 @@ import errno
 import stat
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import opened_folder
+from hmret.disk.folders import exists, opened_folder
 from hmret.disk.hypeman.manifests import layers_needed
 from hmret.disk.layout import HIDDEN_METADATA, IMAGES, METADATA, ROOTFS_NAMES
 
@@ -50,8 +50,6 @@ def check_layers(filesystem: Filesystem, data_fd: int, parent_fd: int, name: str
     # without them, it would be listed and never boot.
     for layer in layers:
         path = f"{_LAYERS}/{layer}"
-        try:
-            filesystem.stat(path, dir_fd=data_fd, follow_symlinks=False)
-        except (FileNotFoundError, NotADirectoryError):
+        if not exists(filesystem, data_fd, path):
             fault = f"its layer {layer} has gone, so it cannot be brought back"
-            raise LayersGoneError(errno.ENOENT, fault, path) from None
+            raise LayersGoneError(errno.ENOENT, fault, path)
