@@ -16,7 +16,7 @@ import msgspec
 
 from hmret.api.http.control_socket import SOCKET_NAME, connectable, control_socket_path, own_path
 from hmret.cli.display.output import say
-from hmret.disk.kernel.lock_table import find_lock_owner
+from hmret.disk.kernel.lock_holder import find_lock_owner
 from hmret.disk.layout import LOCK, OWN
 from hmret.model.errors import (
     ConfigError,

@@ -5,7 +5,9 @@ import os
 import re
 import stat
 import struct
+from collections.abc import Callable
 from contextlib import suppress
+from typing import TypeVar
 
 from hmret.disk.kernel.single_looks import (
     FOLDER,
@@ -29,6 +31,8 @@ from hmret.disk.kernel.system_calls import (
     Listing,
     Step,
 )
+
+T = TypeVar("T")
 
 
 class FolderCalls:
@@ -71,47 +75,26 @@ class FolderCalls:
 
     def read_files(self: Filesystem, fd: int, paths: list[str], most: int, /) -> list[FileRead | int]:
         """Read files; the result for a file that fails is its errno."""
-        answer: list[FileRead | int] = []
-        for path in paths:
-            try:
-                found, content = read_one(self, fd, path, most)
-            except OSError as error:
-                answer.append(error.errno or errno.EIO)
-            else:
-                answer.append((*status_of(found), content))
-        return answer
+
+        def read(path: str) -> FileRead:
+            found, content = read_one(self, fd, path, most)
+            return *status_of(found), content
+
+        return _for_each(paths, read)
 
     def stat_files(self: Filesystem, fd: int, paths: list[str], /) -> list[FileFound | int]:
         """Return the status of paths; the result for a path that fails is its errno."""
-        answer: list[FileFound | int] = []
-        for path in paths:
-            try:
-                answer.append(status_of(self.stat(path, dir_fd=fd, follow_symlinks=False)))
-            except OSError as error:
-                answer.append(error.errno or errno.EIO)
-        return answer
+        return _for_each(paths, lambda path: status_of(self.stat(path, dir_fd=fd, follow_symlinks=False)))
 
     def read_links(self: Filesystem, fd: int, names: list[str], /) -> list[str | int]:
         """Read symbolic links; the result for a link that fails is its errno."""
-        answer: list[str | int] = []
-        for name in names:
-            try:
-                answer.append(self.readlink(name, dir_fd=fd))
-            except OSError as error:
-                answer.append(error.errno or errno.EIO)
-        return answer
+        return _for_each(names, lambda name: self.readlink(name, dir_fd=fd))
 
     def read_folders(
         self: Filesystem, fd: int, paths: list[str], suffix: str, most: int, most_read: int, /
     ) -> list[FolderRead | int | None]:
         """Read folders, with their links and some of their files; an errno for one that fails."""
-        answer: list[FolderRead | int | None] = []
-        for path in paths:
-            try:
-                answer.append(read_folder(self, fd, path, suffix, most, most_read))
-            except OSError as error:
-                answer.append(error.errno or errno.EIO)
-        return answer
+        return _for_each(paths, lambda path: read_folder(self, fd, path, suffix, most, most_read))
 
     def hold_folder(self: Filesystem, fd: int, name: str, metadata: str, most: int, /) -> HeldFolder:
         """Open a folder, and everything in it that is not a folder."""
@@ -265,6 +248,17 @@ class FolderCalls:
         except OSError as error:
             return error.errno or errno.EIO, blocks
         return 0, blocks
+
+
+def _for_each(names: list[str], call: Callable[[str], T]) -> list[T | int]:
+    """Call a function for each name; the result for one that fails is its errno."""
+    answer: list[T | int] = []
+    for name in names:
+        try:
+            answer.append(call(name))
+        except OSError as error:
+            answer.append(error.errno or errno.EIO)
+    return answer
 
 
 def _hold_one(filesystem: Filesystem, folder_fd: int, name: str) -> HeldFile:

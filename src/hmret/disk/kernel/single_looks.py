@@ -3,7 +3,6 @@
 import errno
 import os
 import stat
-from contextlib import suppress
 
 from hmret.disk.kernel.system_calls import FileFound, Filesystem, FolderRead, Stat
 
@@ -51,8 +50,7 @@ def holds_files_only(filesystem: Filesystem, folder_fd: int, name: str, known: s
     except OSError:
         return False
     finally:
-        with suppress(OSError):
-            filesystem.close(fd)
+        filesystem.close_all([fd])
 
 
 def read_one(filesystem: Filesystem, folder_fd: int, path: str, most: int) -> tuple[Stat, bytes]:
@@ -66,8 +64,7 @@ def read_one(filesystem: Filesystem, folder_fd: int, path: str, most: int) -> tu
         return filesystem.fstat(fd), filesystem.read(fd, most)
     finally:
         # Nothing was written through it: whatever `close` returns, it is closed.
-        with suppress(OSError):
-            filesystem.close(fd)
+        filesystem.close_all([fd])
 
 
 def status_of(found: Stat) -> FileFound:

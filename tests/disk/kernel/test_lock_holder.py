@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hmret.disk.kernel import lock_table
-from hmret.disk.kernel.lock_table import find_lock_owner
+from hmret.disk.kernel import lock_holder
+from hmret.disk.kernel.lock_holder import find_lock_owner
 from support.children import child
 
 HOLD = """
@@ -72,7 +72,7 @@ def test_where_the_list_cannot_be_read_nobody_is_named(
     locks = tmp_path / "locks"
     if listed is not None:
         locks.write_text(listed)
-    monkeypatch.setattr(lock_table, "_LOCKS", locks)
+    monkeypatch.setattr(lock_holder, "_LOCKS", locks)
     for _ in held(path):
         assert find_lock_owner(path) is None
 
@@ -83,7 +83,7 @@ def test_a_device_that_the_list_has_otherwise_does_not_hide_the_holder(
     path.write_text("4711")
     inode = path.stat().st_ino
     locks = tmp_path / "locks"
-    monkeypatch.setattr(lock_table, "_LOCKS", locks)
+    monkeypatch.setattr(lock_holder, "_LOCKS", locks)
     locks.write_text(f"1: FLOCK ADVISORY WRITE 4711 00:1f:{inode} 0 EOF\n")
     assert find_lock_owner(path) == 4711
     locks.write_text(f"1: FLOCK ADVISORY WRITE 4712 00:1f:{inode} 0 EOF\n")
