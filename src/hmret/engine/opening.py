@@ -25,8 +25,7 @@ from hmret.disk.filesystem import Filesystem
 from hmret.disk.kernel.clock import Clock
 from hmret.disk.kernel_lease_trial import do_leases_break
 from hmret.disk.layout import OWN, path_below
-from hmret.disk.records.engine import load_clock_record
-from hmret.disk.records.last_users import load_last_users, save_last_users
+from hmret.disk.records.engine import load_clock_record, load_last_users, save_last_users
 from hmret.engine.counters import Counters
 from hmret.engine.events import EventHub
 from hmret.engine.fleet.membership import OpenFleet, membership

@@ -21,10 +21,11 @@ from hmret.actors.scanner import Scanner
 from hmret.actors.state_keeper import StateKeeper
 from hmret.disk.disk_usage import look_at_usage
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.records.backoff import load_backoff, save_backoff
 from hmret.disk.records.engine import (
+    load_backoff,
     load_brake_record,
     load_disk_record,
+    save_backoff,
     save_brake_record,
     save_disk_record,
 )

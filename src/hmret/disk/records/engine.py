@@ -1,6 +1,6 @@
 """hmret's own records in `system/hmret/`: what must be known after a restart."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 
@@ -11,19 +11,23 @@ from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import read_file
 from hmret.disk.hypeman.documents import UnreadableError
 from hmret.disk.layout import OWN
-from hmret.disk.records.record_files import read_record, write_record
+from hmret.disk.records.record_files import is_text, read_record, write_record
 from hmret.model.clock.clock_guard import ClockRecord
 from hmret.model.errors import InvalidReferenceError
 from hmret.model.images import Remembered, Thing
 from hmret.model.policy.brake import BrakeRecord
+from hmret.model.records.backoff import FailureRecord
 from hmret.model.records.disk import DiskRecord
 from hmret.model.records.leases import LeaseRecord
+from hmret.model.records.users import UsersRecord
 from hmret.model.references import parsed
 
+_BACKOFF = "backoff.json"
 _BRAKE = "brake.json"
 CLOCK_RECORD = "clock.json"
 _DISK = "disk.json"
 REMEMBERED = "references.json"
+_LAST_USERS = "last-users.json"
 LEASES = "leases.json"
 
 _NEVER = "9999-12-31T23:59:59Z"
@@ -126,7 +130,7 @@ def save_clock_record(filesystem: Filesystem, data_fd: int, record: ClockRecord)
     Raises:
         OSError: it could not be written.
     """
-    write_record(filesystem, data_fd, CLOCK_RECORD, attrs.asdict(record))
+    write_record(filesystem, data_fd, CLOCK_RECORD, record)
 
 
 def load_brake_record(filesystem: Filesystem, data_fd: int) -> BrakeRecord | None:
@@ -141,7 +145,7 @@ def save_brake_record(filesystem: Filesystem, data_fd: int, record: BrakeRecord 
         OSError: it could not be written.
     """
     if record is not None:
-        write_record(filesystem, data_fd, _BRAKE, attrs.asdict(record))
+        write_record(filesystem, data_fd, _BRAKE, record)
         return
     with suppress(FileNotFoundError):
         filesystem.unlink(f"{OWN}/{_BRAKE}", dir_fd=data_fd)
@@ -160,6 +164,46 @@ def save_disk_record(filesystem: Filesystem, data_fd: int, record: DiskRecord) -
         OSError: it could not be written.
     """
     write_record(filesystem, data_fd, _DISK, _Disk(**attrs.asdict(record)))
+
+
+def load_backoff(filesystem: Filesystem, data_fd: int) -> Sequence[FailureRecord]:
+    """Read which deletions failed, by which single sweeps back off too; empty where the record cannot be read.
+
+    Then each is tried again.
+    """
+    return read_record(filesystem, data_fd, _BACKOFF, list[FailureRecord]) or ()
+
+
+def save_backoff(filesystem: Filesystem, data_fd: int, failures: Sequence[FailureRecord]) -> None:
+    """Write which deletions failed.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    write_record(filesystem, data_fd, _BACKOFF, list(failures))
+
+
+def load_last_users(filesystem: Filesystem, data_fd: int) -> Sequence[UsersRecord]:
+    """Read what needed images last, which is reported at their deletion; empty where the record cannot be read.
+
+    Nothing else depends on it.
+    """
+    return read_record(filesystem, data_fd, _LAST_USERS, list[UsersRecord]) or ()
+
+
+def save_last_users(filesystem: Filesystem, data_fd: int, users: Iterable[UsersRecord]) -> None:
+    """Write what needed images last, except sources whose names are no UTF-8.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    document: list[UsersRecord] = []
+    for one in users:
+        named = tuple(filter(is_text, one.referenced_by))
+        vm_names = {source: one.vm_names[source] for source in named if source in one.vm_names}
+        if named:
+            document.append(msgspec.structs.replace(one, referenced_by=named, vm_names=vm_names))
+    write_record(filesystem, data_fd, _LAST_USERS, document)
 
 
 def load_leases(filesystem: Filesystem, data_fd: int) -> list[LeaseRecord]:

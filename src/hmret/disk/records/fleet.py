@@ -109,7 +109,8 @@ class FleetRecord:
 
     def standing(self, digest: str) -> Standing | None:
         """Return what is on record of a digest; None: it is surely not registered."""
-        return self._contents.digests.get(hex_of(digest))
+        known = self._contents.digests
+        return known.get(hex_of(digest))
 
     def age_of(self, mark: str) -> MarkAge:
         """Return how a mark that stands in `e/` relates to those on record."""
@@ -300,16 +301,11 @@ class FleetRecord:
             return -1
         # guard(append-to-own-record-only): Behind a line that was cut off, or in a file that somebody put
         # there, what is appended could not be read again.
-        if self._is(fd, expected):
-            return fd
+        with suppress(OSError):
+            if _identity(self._filesystem.fstat(fd)) == expected:
+                return fd
         let_go(self._filesystem, fd)
         return -1
-
-    def _is(self, fd: int, expected: _FileOnDisk) -> bool:
-        try:
-            return _identity(self._filesystem.fstat(fd)) == expected
-        except OSError:
-            return False
 
     def _open(self, own_fd: int) -> int:
         # guard(no-links-for-the-record): A link in its place must not make us write into a file elsewhere.

@@ -5,6 +5,7 @@ Older versions do not know it and leave it alone; what they know is in `clock.js
 
 from contextlib import suppress
 
+import attrs
 import msgspec
 
 from hmret.disk.filesystem import Filesystem
@@ -39,13 +40,11 @@ def load_looks_record(filesystem: Filesystem, data_fd: int) -> LooksRecord | Non
     found = read_record(filesystem, data_fd, LOOKS, _Looks)
     if found is None:
         return None
-    last = found.last
     look = None
-    if last is not None:
-        reading = ClockReading(
-            last.boot_id, last.boot_ns, last.wall_ns, last.synchronised, monotonic_ns=last.monotonic_ns
-        )
-        look = Look(reading, last.by_engine)
+    if found.last is not None:
+        fields = msgspec.structs.asdict(found.last)
+        by_engine = fields.pop("by_engine")
+        look = Look(ClockReading(**fields), by_engine)
     return LooksRecord(look, Gaps.of(found.gaps), found.was_suspended, found.held_back_looks)
 
 
@@ -57,10 +56,7 @@ def save_looks_record(filesystem: Filesystem, data_fd: int, record: LooksRecord)
     """
     look = None
     if record.last is not None:
-        at = record.last.at
-        look = _Look(
-            at.boot_id, at.boot_ns, at.wall_ns, at.monotonic_ns, at.synchronised, record.last.by_engine
-        )
+        look = _Look(**attrs.asdict(record.last.at), by_engine=record.last.by_engine)
     document = _Looks(look, list(record.gaps), record.was_suspended, record.held_back_looks)
     write_record(filesystem, data_fd, LOOKS, document)
 
