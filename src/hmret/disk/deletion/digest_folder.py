@@ -73,9 +73,6 @@ class DigestFolder:
     fault: tuple[Reason, str] | None = None
     """Why it must not be deleted: an entry that is not a file, or is being prepared."""
 
-    _names: dict[str, str] = attrs.field(factory=dict)
-    """The current names of files that were renamed."""
-
     @property
     def is_complete(self) -> bool:
         """Whether it has both metadata and a disk: once its erasing has begun, it has not."""
@@ -135,7 +132,7 @@ class DigestFolder:
         content, size_bytes = self.metadata, self.found[self.metadata_name].st_size
         if len(content) < size_bytes:
             content = read_sized_file(self.filesystem, metadata_fd, size_bytes)
-        image = image_of(content, disks[0], "", repository, hexadecimal)
+        image = image_of(content, disks[0], repository, hexadecimal)
         if image.broken is not None:
             return Reason.BROKEN
         self.image = image
@@ -152,18 +149,18 @@ class DigestFolder:
         moved = self.filesystem.stat(name, dir_fd=parent_fd, follow_symlinks=False)
         if moved.st_ino != self.inode:
             return False
-        self._names = {METADATA: HIDDEN_METADATA} if is_hidden else {}
+        renamed = {METADATA: HIDDEN_METADATA} if is_hidden else {}
         # guard(new-files-show-in-the-stamp): A rename keeps a folder's mtime; a file that arrives or leaves
         # changes it. So what a pull has put in by now is seen.
         if moved.st_mtime_ns != self.stable_mtime_ns or is_hidden:
             with self.filesystem.scandir(self.folder_fd) as entries:
                 names = {entry.name for entry in entries}
-            known = {*self.found, *self.other_entries}
+            known = {renamed.get(name, name) for name in (*self.found, *self.other_entries)}
             # guard(only-known-files-go): A file that a pull has put into the folder since the last look is
             # not deleted with it.
-            if names != {self._names.get(known_name, known_name) for known_name in known}:
+            if names != known:
                 return False
-            if not all(map(self._is_same, self.found)):
+            if not all(self._is_same(name, renamed.get(name, name)) for name in self.found):
                 return False
         # guard(leases-survive-the-move): A process that opened a file during the rename has broken its lease;
         # the image goes back to it.
@@ -173,8 +170,8 @@ class DigestFolder:
         """Close the files, which releases their leases, and the folder."""
         self.filesystem.close_all([*self.descriptors.values(), self.folder_fd])
 
-    def _is_same(self, name: str) -> bool:
-        now = self._names.get(name, name)
+    def _is_same(self, name: str, now: str) -> bool:
+        """Return whether a file is still the examined one, under the name that it has now."""
         status = self.filesystem.stat(now, dir_fd=self.folder_fd, follow_symlinks=False)
         return status.st_ino == self.found[name].st_ino
 

@@ -143,11 +143,11 @@ class Examiner:
         """
         if found.has_disk or found.image.status != "ready":
             return False
-        folder_fd = self.folders.get(f"{IMAGES}/{repository}")
+        filesystem, folder_fd = self.folders.filesystem, self.folders.get(f"{IMAGES}/{repository}")
         for name in ROOTFS_NAMES:
             path = f"{hex_of(digest)}/{name}"
             with suppress(FileNotFoundError, NotADirectoryError):
-                disk = self.folders.filesystem.stat(path, dir_fd=folder_fd, follow_symlinks=False)
+                disk = filesystem.stat(path, dir_fd=folder_fd, follow_symlinks=False)
                 return stat.S_ISREG(disk.st_mode)
         return False
 

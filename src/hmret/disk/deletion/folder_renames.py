@@ -40,7 +40,7 @@ def rename_out(
         raise OSError(errno.EINVAL, "not the name of a digest folder")
     place = entry_in_trash(intent, files, number)
     try:
-        folders.rename(place.copy.parent, hexadecimal, place.folder, place.name)
+        folders.rename(place.parent, hexadecimal, place.folder, place.name)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
@@ -91,7 +91,7 @@ def rename_back(folders: OpenFolders, place: TrashEntry) -> bool:
     Raises:
         OSError: it is where it was, or is in its place with its metadata hidden.
     """
-    filesystem, parent, hexadecimal = folders.filesystem, place.copy.parent, hex_of(place.intent.digest)
+    filesystem, parent, hexadecimal = folders.filesystem, place.parent, hex_of(place.intent.digest)
     parent_fd = folders.make(parent)
     # A rename would replace an empty folder, in which hypeman begins a pull.
     if exists(filesystem, parent_fd, hexadecimal):

@@ -145,8 +145,8 @@ class KnownPaths:
 
     def query(self, paths: Iterable[str]) -> None:
         """Query some paths."""
-        chosen = list(dict.fromkeys(paths))
-        answers = self.folders.filesystem.stat_files(self.folders.data_fd, chosen) if chosen else []
+        chosen, folders = list(dict.fromkeys(paths)), self.folders
+        answers = folders.filesystem.stat_files(folders.data_fd, chosen) if chosen else []
         self._found.update(zip(chosen, answers, strict=True))
 
     def is_absent(self, path: str) -> bool:

@@ -124,9 +124,12 @@ class OpenImage:
             with suppress(OSError):
                 rename_back(self.folders, place)
         for number, folder in self.opened.items():
-            if HIDDEN_METADATA not in folder.found:
-                with suppress(OSError):
-                    self._show(number)
+            with suppress(OSError):
+                if HIDDEN_METADATA not in folder.found and is_hidden_in_place(
+                    self.folders, self.intent, number
+                ):
+                    parent = self.intent.copies[number].parent
+                    show_metadata(self.folders, parent, hex_of(self.intent.digest))
 
     def is_left_out(self) -> bool:
         """Return whether something of it is, or may be, out of the cache, after a rename has failed."""
@@ -164,7 +167,3 @@ class OpenImage:
         self.opened[number] = open_digest_folder(
             self.folders.filesystem, self.folders.get(parent), name, held
         )
-
-    def _show(self, number: int) -> None:
-        if is_hidden_in_place(self.folders, self.intent, number):
-            show_metadata(self.folders, self.intent.copies[number].parent, hex_of(self.intent.digest))

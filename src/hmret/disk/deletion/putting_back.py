@@ -30,7 +30,7 @@ def put_back(
     """
     ordered = sorted(places, key=lambda place: place.copy.repository != "")
     first = ordered[0]
-    if folders.exists(f"{first.copy.parent}/{hex_of(intent.digest)}"):
+    if folders.exists(f"{first.parent}/{hex_of(intent.digest)}"):
         return False
     if not is_whole(folders.filesystem, folders.get(first.folder), first.name):
         return False

@@ -196,7 +196,6 @@ def _understood(
                 base=metadata.base,
                 holds_files_only=holds_files_only,
             )
-    name = None if repository is not None else ""
     if error in _ABSENT:
         if repository is not None and not is_there:
             return None
@@ -204,12 +203,12 @@ def _understood(
         if age_ns is None:
             return None
         if repository is None and age_ns < _PENDING_NS:
-            pending = Image(digest_of(hexadecimal), "pending", None, 0, *disk, content_name=name)
+            pending = Image(digest_of(hexadecimal), "pending", None, 0, *disk, content_name="")
             return ImageFound(pending, has_disk=has_disk)
         fault = f"no {METADATA}"
     elif error:
         fault = f"{METADATA} cannot be read: {os.strerror(error)}"
-    broken = Image(digest_of(hexadecimal), "unknown", None, 0, *disk, fault, content_name=name)
+    broken = _unknown(repository, hexadecimal, disk, fault)
     return ImageFound(broken, has_disk=has_disk, is_unreadable=error not in (0, *_ABSENT))
 
 
@@ -255,17 +254,22 @@ def _metadata_in(filesystem: Filesystem, parent_fd: int, hexadecimal: str, conte
         return read_image_metadata(read_file(filesystem, f"{hexadecimal}/{METADATA}", parent_fd))
 
 
-def image_of(
-    content: bytes, disk: Stat | None, disk_fault: str, repository: str | None, hexadecimal: str
-) -> Image:
-    """Assess a digest's folder by its metadata and its disk; `disk_fault`: what is wrong with the disk, if anything."""
+def image_of(content: bytes, disk: Stat, repository: str | None, hexadecimal: str) -> Image:
+    """Assess a digest's folder by its metadata and its disk."""
+    links = disk.st_nlink
+    shared = (disk.st_dev, disk.st_ino, links) if links > 1 else None
+    space = _space(disk.st_blocks, shared) if stat.S_ISREG(disk.st_mode) else NO_DISK
     try:
         metadata = read_image_metadata(content)
     except UnreadableError as error:
-        fault = f"{METADATA} cannot be read: {error}"
-        name = None if repository is not None else ""
-        return Image(digest_of(hexadecimal), "unknown", None, 0, *_blocks(disk), fault, content_name=name)
-    return _judged(metadata, _blocks(disk), disk_fault, repository, hexadecimal)
+        return _unknown(repository, hexadecimal, space, f"{METADATA} cannot be read: {error}")
+    return _judged(metadata, space, "", repository, hexadecimal)
+
+
+def _unknown(repository: str | None, hexadecimal: str, disk: Disk, fault: str) -> Image:
+    """Return an image of which no metadata can be read."""
+    name = None if repository is not None else ""
+    return Image(digest_of(hexadecimal), "unknown", None, 0, *disk, fault, content_name=name)
 
 
 def _judged(
@@ -355,12 +359,9 @@ def _disk_of(
         return NO_DISK, f"{ROOTFS_NAMES[number]} cannot be examined: {os.strerror(error)}", False
     if blocks < 0:
         return NO_DISK, f"{ROOTFS_NAMES[number]} is not a regular file", True
-    return (blocks * BLOCK, None if shared is None else SharedDisk(*shared)), "", True
+    return _space(blocks, shared), "", True
 
 
-def _blocks(disk: Stat | None) -> Disk:
+def _space(blocks: int, shared: tuple[int, int, int] | None) -> Disk:
     """Return the space that a disk occupies."""
-    if disk is None or not stat.S_ISREG(disk.st_mode):
-        return NO_DISK
-    shared = SharedDisk(disk.st_dev, disk.st_ino, disk.st_nlink) if disk.st_nlink > 1 else None
-    return disk.st_blocks * BLOCK, shared
+    return blocks * BLOCK, None if shared is None else SharedDisk(*shared)

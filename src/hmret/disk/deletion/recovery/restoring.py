@@ -174,8 +174,8 @@ class _Restoring:
             FileExistsError: it is in the cache already.
             OSError: it could not be restored.
         """
-        folders, held = self.folders, self.held
-        if folders.exists(f"{self.place.copy.parent}/{hex_of(held.digest)}"):
+        folders, held, parent = self.folders, self.held, self.place.parent
+        if folders.exists(f"{parent}/{hex_of(held.digest)}"):
             raise _here_already()
         # First of all, since the timers show recovery that there may be more to undo.
         # guard(restore-starts-a-timer): A restored image starts a whole window: an old timer must not make it
@@ -184,8 +184,8 @@ class _Restoring:
         self._made_links += make_links(folders, held.links)
         # guard(restored-tags-survive-power-loss): The tags are on the disk before the image returns: a file
         # system that syncs one folder alone, such as btrfs, could lose them otherwise.
-        for parent in dict.fromkeys(link.parent for link in self._made_links):
-            folders.filesystem.fsync(folders.get(parent))
+        for folder in dict.fromkeys(link.parent for link in self._made_links):
+            folders.filesystem.fsync(folders.get(folder))
         # hypeman may pull it at any moment.
         if not rename_back(folders, self.place):
             raise _here_already()
@@ -193,7 +193,7 @@ class _Restoring:
         # after its return is on the disk, or it could be lost.
         with suppress(OSError):
             # Only after this sync may its record be removed.
-            folders.filesystem.fsync(folders.get(self.place.copy.parent))
+            folders.filesystem.fsync(folders.get(parent))
             folders.filesystem.fsync(folders.get(self.place.folder))
             _follow_back(folders, held)
             drop_records(folders.filesystem, folders.data_fd, (held.batch_name,))
@@ -218,7 +218,7 @@ class _Restoring:
         """Rename it aside again where its metadata could not be made visible in its place."""
         if is_hidden_in_place(self.folders, self.held, self.place.number):
             place = self.place
-            self.folders.rename(place.copy.parent, hex_of(self.held.digest), place.folder, place.name)
+            self.folders.rename(place.parent, hex_of(self.held.digest), place.folder, place.name)
 
     def _write_states(self) -> None:
         """Start its timers, durably: an older one must not come back with it."""

@@ -14,7 +14,7 @@ import attrs
 from hmret.disk.filesystem import FileFound, Filesystem
 from hmret.disk.fingerprints import stable_since
 from hmret.disk.folders import open_folder, opened, opened_folder
-from hmret.disk.hypeman.images import FolderScan
+from hmret.disk.hypeman.images import NOTHING, FolderScan
 from hmret.disk.hypeman.links import pointed_to
 from hmret.disk.hypeman.repositories import is_host, list_entries, read_tags, repository_of
 from hmret.disk.layout import FOLDER_NAME, IMAGES, REPOSITORIES, TAG_NAME, TAG_STAGE, digest_of
@@ -68,10 +68,7 @@ class Linkers:
 
         `scanned`: those that had one by the scan, and perhaps others.
         """
-        found = {name for name in scanned if digest in self._by_digest(f"{REPOSITORIES}/{name}")}
-        for name in self._added.get(digest, ()):
-            if digest in self._by_digest(f"{REPOSITORIES}/{name}"):
-                found.add(name)
+        found = {name for name in (*scanned, *self._added.get(digest, ())) if self.tags(name, digest)}
         found.update(name for name, _ in self._staged.get(digest, ()))
         return found
 
@@ -160,7 +157,7 @@ class TagView:
         scanned = self.scanned.get(path)
         if scanned is None or isinstance(answer, int) or scanned.fingerprint != answer[1:]:
             return None
-        return _Folder(_tags_of(scanned), scanned.subfolders, answer)
+        return _Folder(scanned.tags, scanned.subfolders, answer)
 
     def _note(self, folders: dict[str, _Folder]) -> None:
         """Store the folders as they are now."""
@@ -174,11 +171,8 @@ class TagView:
     def _note_tags(self, path: str, tags: Mapping[str, str]) -> None:
         """Store the tags in a folder that the scan did not see there."""
         name = repository_of(path)
-        scanned = self.scanned.get(path)
-        added: AbstractSet[str] = frozenset()
-        if scanned is None or _tags_of(scanned) is not tags:
-            known = _NO_TAGS if scanned is None else _tags_of(scanned)
-            added = {digest for _, digest in tags.items() - known.items()}
+        known = self.scanned.get(path, NOTHING).tags
+        added = {digest for _, digest in tags.items() - known.items()} if tags is not known else frozenset()
         earlier = self._added_in.get(path, frozenset())
         if name is None or added == earlier:
             return
@@ -263,10 +257,6 @@ class _Looking:
         _, device, _, _, *stamps = answer
         earliest_ns = self.earliest_ns if device == self.device else None
         return answer if stable_since(max(stamps), self.looked_ns, earliest_ns) else None
-
-
-def _tags_of(scanned: FolderScan) -> Mapping[str, str]:
-    return _NO_TAGS if scanned.repository is None else scanned.repository.tags
 
 
 def staged_in(filesystem: Filesystem, folder_fd: int, folder: str) -> Iterator[tuple[str, str]]:

@@ -128,6 +128,11 @@ class TrashEntry:
         return self.intent.copies[self.number]
 
     @property
+    def parent(self) -> str:
+        """The folder that held it in the cache."""
+        return self.copy.parent
+
+    @property
     def is_in_place(self) -> bool:
         """Whether it had to stay on its own file system, below `images/`."""
         return self.folder.startswith(IMAGES)

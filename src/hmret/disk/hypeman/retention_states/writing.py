@@ -75,9 +75,12 @@ def clear_state(filesystem: Filesystem, data_fd: int, key: Key, *, durable: bool
         OSError: it exists and could not be removed, or the removal could not be made durable.
     """
     repository, digest = key
+    was_there = False
     try:
         with opened_data_folder(filesystem, data_fd, f"{RETENTION}/{repository}") as fd:
-            was_there = _unlink(filesystem, fd, f"{hex_of(digest)}.json")
+            with suppress(FileNotFoundError):
+                filesystem.unlink(f"{hex_of(digest)}.json", dir_fd=fd)
+                was_there = True
             if durable:
                 filesystem.fsync(fd)
     except (FileNotFoundError, NotADirectoryError):
@@ -85,22 +88,9 @@ def clear_state(filesystem: Filesystem, data_fd: int, key: Key, *, durable: bool
             _sync_above(filesystem, data_fd, f"{RETENTION}/{repository}")
         return False
     if was_there:
-        remove_empty_state_folders(filesystem, data_fd, repository)
+        with opened_data_folder(filesystem, data_fd, RETENTION) as fd:
+            remove_empty_folders(filesystem, fd, repository)
     return was_there
-
-
-def remove_empty_state_folders(filesystem: Filesystem, data_fd: int, repository: str) -> None:
-    """Remove the folder of a repository's states, and its parents, as far as they are empty."""
-    with opened_data_folder(filesystem, data_fd, RETENTION) as fd:
-        remove_empty_folders(filesystem, fd, repository)
-
-
-def _unlink(filesystem: Filesystem, fd: int, name: str) -> bool:
-    try:
-        filesystem.unlink(name, dir_fd=fd)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def _sync_above(filesystem: Filesystem, data_fd: int, path: str) -> None:
