@@ -105,7 +105,7 @@ CONTENT_MUTATIONS = (
     edit(
         "put a tag back that could not be looked at",
         "unread-tag-stays-aside",
-        Swap(" and doubt in (0, *_NO_TAG)", ""),
+        Swap(" and doubt in (0, *NO_TAG)", ""),
         UNITS,
     ),
     edit(

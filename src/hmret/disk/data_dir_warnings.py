@@ -5,15 +5,18 @@ import os
 import pathlib
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 
-from hmret.disk.filesystem import POSIX
-from hmret.disk.folders import opened
-from hmret.disk.hypeman.hidden_links import find_hidden_links
+from hmret.disk.filesystem import POSIX, Filesystem
+from hmret.disk.folders import opened, opened_folder
+from hmret.disk.hypeman.hidden import Hidden, find_hidden
+from hmret.disk.hypeman.repositories import is_host, list_entries
 from hmret.disk.kernel_lease_trial import do_leases_break
-from hmret.disk.layout import METADATA
+from hmret.disk.layout import DIGEST_HEX, FOLDER_NAME, METADATA, REPOSITORIES
 from hmret.model.policy.config import RetentionConfig
 
 _MOST_LINKS = 10  # links that are listed
+_MOST_LISTED = 10_000  # folders that are listed for links: more than any host has repositories
 _MOST_FOLDERS = 200  # folders that are searched for a file to try a lease on
 
 
@@ -78,10 +81,33 @@ def _look_for_links(data_dir: pathlib.Path) -> Iterator[str]:
     except OSError:
         return
     with opened(POSIX, images_fd):
-        for link in itertools.islice(find_hidden_links(POSIX, images_fd), _MOST_LINKS):
+        for link in itertools.islice(_find_hidden_links(POSIX, images_fd), _MOST_LINKS):
             yield (
                 f"data_dir: {str(data_dir / 'images' / link.path)!r} is {link.problem}, so nothing is deleted; "
                 "to keep it on another disk, replace the link with a bind mount"
+            )
+
+
+def _find_hidden_links(filesystem: Filesystem, images_fd: int) -> Iterator[Hidden]:
+    """List the links below `images/` that hide images; folders that cannot be listed are skipped."""
+    waiting = ["", REPOSITORIES]
+    for _ in range(_MOST_LISTED):
+        if not waiting:
+            return
+        path = waiting.pop()
+        with suppress(OSError), opened_folder(filesystem, path or ".", images_fd) as fd:
+            entries = list_entries(filesystem, fd)
+            is_top = path in ("", REPOSITORIES)
+            links = filter(is_host, entries.links) if is_top else entries.links
+            yield from (link for link in find_hidden(filesystem, fd, path, links) if link.problem)
+            waiting.extend(
+                f"{path}/{name}".lstrip("/")
+                for name in filter(FOLDER_NAME.fullmatch, entries.folders)
+                if (
+                    is_host(name)
+                    if is_top
+                    else path.startswith(REPOSITORIES) or not DIGEST_HEX.fullmatch(name)
+                )
             )
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from hmret.disk.filesystem import POSIX
-from hmret.disk.hypeman.folder_contents import Contents, look_inside
+from hmret.disk.folders import opened_folder
+from hmret.disk.hypeman.folder_contents import Contents, contents_of
 from hmret.disk.kernel.barriers import find_barrier
 from hmret.disk.layout import hex_of
 from support.builders import digest
@@ -32,7 +33,8 @@ def image(tmp_path: Path) -> Iterator[Path]:
 def inside(folder: Path) -> Contents:
     fd = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        return look_inside(POSIX, fd, folder.name)
+        with opened_folder(POSIX, folder.name, fd) as inside:
+            return contents_of(POSIX, inside, POSIX.list_folder(inside))
     finally:
         os.close(fd)
 

@@ -20,7 +20,6 @@ from hmret.disk.layout import CONTENT, IMAGES, hex_of
 
 _WANTED = frozenset((Replacement.GHOST, Replacement.PROMOTION, Replacement.FOLDER))
 """What is of no use without the image."""
-_CONTENT = f"{IMAGES}/{CONTENT}"
 _LAYOUTS = tuple(Layout)
 
 
@@ -61,7 +60,7 @@ def _places_of_replacements(
     """List where the images may have been replaced, and the folders of tags that may be absent."""
     for intent, _ in images:
         hexadecimal = hex_of(intent.digest)
-        yield f"{_CONTENT}/{hexadecimal}"
+        yield f"{IMAGES}/{CONTENT}/{hexadecimal}"
         for name in intent.repositories:
             yield f"{IMAGES}/{name}/{hexadecimal}"
             yield f"{IMAGES}/{name}"
@@ -77,9 +76,7 @@ def _is_wanted(
     places: Sequence[TrashEntry],
 ) -> bool:
     digest, hexadecimal, names = intent.digest, hex_of(intent.digest), intent.repositories
-    if not all(
-        known_paths.is_absent(f"{parent}/{hexadecimal}") for parent in (_CONTENT, *map(_own_folder, names))
-    ):
+    if not all(known_paths.is_absent(f"{IMAGES}/{parent}/{hexadecimal}") for parent in (CONTENT, *names)):
         replacement = find_replacement(folders, intent, places).replacement
         if replacement is not Replacement.NOTHING:
             return replacement in _WANTED
@@ -95,7 +92,3 @@ def _is_wanted(
     # guard(new-tag-brings-back): A tag set since the image went leads to it, so the image comes back rather
     # than leave the tag without a target.
     return any(not folders.exists(f"{IMAGES}/{name}/{hex_of(digest)}") for name in linking)
-
-
-def _own_folder(repository: str) -> str:
-    return f"{IMAGES}/{repository}"

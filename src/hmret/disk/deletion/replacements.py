@@ -12,20 +12,17 @@ import errno
 from collections.abc import Sequence
 from contextlib import suppress
 
-import msgspec
-
 from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.trash.intents import Intent, TrashEntry
 from hmret.disk.deletion.trash.wholeness import check_layers
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import exists, opened_folder, read_file
-from hmret.disk.hypeman.documents import read_object
+from hmret.disk.hypeman.documents import UnreadableError, read_document
 from hmret.disk.hypeman.images import read_digest_folder
 from hmret.disk.layout import CONTENT, HIDDEN_METADATA, IMAGES, METADATA, ROOTFS_NAMES, hex_of
 from hmret.model.values import frozen
 
 _CONTENT = f"{IMAGES}/{CONTENT}"
-_FAULTS = (OSError, ValueError, msgspec.MsgspecError, RecursionError)
 
 
 class Replacement(enum.StrEnum):
@@ -167,16 +164,20 @@ def _is_promotion_of(folders: OpenFolders, place: TrashEntry, digest: str) -> bo
         content_fd = folders.get(_CONTENT)
         if _has_disk(filesystem, content_fd, hexadecimal):
             return False
-        content = read_object(read_file(filesystem, f"{hexadecimal}/{METADATA}", content_fd))
+        content = _metadata(filesystem, content_fd, f"{hexadecimal}/{METADATA}")
         place_fd = folders.get(place.folder)
         for name in (METADATA, HIDDEN_METADATA):
             with suppress(FileNotFoundError):
-                own = read_object(read_file(filesystem, f"{place.name}/{name}", place_fd))
+                own = _metadata(filesystem, place_fd, f"{place.name}/{name}")
                 status = content.pop("status", None), own.pop("status", None)
                 return content == own and status[0] != status[1]
-    except _FAULTS:
+    except (OSError, UnreadableError):
         return False
     return False
+
+
+def _metadata(filesystem: Filesystem, parent_fd: int, path: str) -> dict[str, object]:
+    return read_document(read_file(filesystem, path, parent_fd), dict[str, object])
 
 
 def _status(folders: OpenFolders, digest: str) -> str:

@@ -15,7 +15,7 @@ import msgspec
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.fingerprints import Fingerprint, is_unchanged, stable_fingerprint
 from hmret.disk.folders import opened, read_file
-from hmret.disk.hypeman.documents import UnreadableError, decode_by_field
+from hmret.disk.hypeman.documents import FAULTS, UnreadableError, decode_by_field, fault_of
 from hmret.disk.layout import BUILDS, METADATA
 from hmret.model.origins import Builds
 from hmret.model.values import frozen
@@ -23,7 +23,6 @@ from hmret.model.values import frozen
 _LIST = os.O_RDONLY | os.O_DIRECTORY
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _DIGEST_MEMBER = re.compile(rb'"image_digest"\s*:\s*"(sha256:[0-9a-f]{64})"')
-_FAULTS = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
 class _Request(msgspec.Struct, gc=False):
@@ -140,8 +139,8 @@ def _read(content: bytes) -> _BuildFile:
             record = decode_by_field(content, _Record)
         except UnreadableError:
             return _BuildFile(digest, problem="not a JSON object")
-    except _FAULTS as error:
-        return _BuildFile(digest, problem=" ".join(str(error).split()) or type(error).__name__)
+    except FAULTS as error:
+        return _BuildFile(digest, problem=fault_of(error))
     asked = None if record.request is None else record.request.image_name
     named = tuple(text for text in (record.image_ref, asked) if text)
     stated = record.image_digest or ""

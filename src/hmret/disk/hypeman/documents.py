@@ -16,6 +16,7 @@ from hmret.model.references import parsed
 from hmret.model.times import format_time, parse_time
 
 S = TypeVar("S", bound=msgspec.Struct)
+T = TypeVar("T")
 
 # The limit of Go's own 64 bits, in bytes and in nanoseconds since the epoch (the years 1678 to 2261).
 _MOST = 2**63 - 1
@@ -113,8 +114,8 @@ _object_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _any_object_decoder = msgspec.json.Decoder(dict[_Key, msgspec.Raw], dec_hook=lambda _type, text: _Key(text))
 _text_decoder = msgspec.json.Decoder(str | None)
 
-# msgspec raises RecursionError for deep nesting, and UnicodeDecodeError for text that is not UTF-8.
-_FAULTS = (msgspec.MsgspecError, ValueError, RecursionError)
+FAULTS = (msgspec.MsgspecError, ValueError, RecursionError)
+"""What decoding raises: RecursionError for deep nesting, and UnicodeDecodeError for text that is not UTF-8."""
 
 
 def read_image_metadata(content: bytes) -> ImageMetadata:
@@ -127,8 +128,8 @@ def read_image_metadata(content: bytes) -> ImageMetadata:
         return _image_decoder.decode(content)
     except msgspec.ValidationError:
         return decode_by_field(content, ImageMetadata)
-    except _FAULTS as error:
-        raise UnreadableError(_fault(error)) from None
+    except FAULTS as error:
+        raise UnreadableError(fault_of(error)) from None
 
 
 def decode_by_field(content: bytes, kind: type[S]) -> S:
@@ -146,13 +147,16 @@ def decode_by_field(content: bytes, kind: type[S]) -> S:
     return made
 
 
-def read_object(content: bytes) -> dict[str, object]:
-    """Read any JSON object.
+def read_document(content: bytes, kind: type[T]) -> T:
+    """Read a JSON document of a type.
 
     Raises:
-        msgspec.MsgspecError, ValueError, RecursionError: it is none.
+        UnreadableError: it is none.
     """
-    return msgspec.json.decode(content, type=dict[str, object])
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except FAULTS as error:
+        raise UnreadableError(fault_of(error)) from None
 
 
 def read_state(content: bytes, repository: str, digest: str) -> int | None:
@@ -172,8 +176,8 @@ def read_state(content: bytes, repository: str, digest: str) -> int | None:
     try:
         state = _state_decoder.decode(content)
         since_ns = None if state.unused_since is None else parse_time(state.unused_since)
-    except _FAULTS as error:
-        raise UnreadableError(_fault(error)) from None
+    except FAULTS as error:
+        raise UnreadableError(fault_of(error)) from None
     if (state.repository, state.digest) != (repository, digest):
         raise UnreadableError(f"it names {state.repository}@{state.digest}")
     return None if since_ns is None else _bounded(since_ns)
@@ -213,7 +217,7 @@ def _read_usual_guest(text: bytes, source: str) -> Reference | None:
         return None
     try:
         guest = _guest_decoder.decode(text)
-    except _FAULTS:
+    except FAULTS:
         return None
     if [guest.Image is not None, guest.ResolvedImage is not None, guest.CreatedAt is not None] != counts:
         return None
@@ -229,7 +233,7 @@ def _read_usual_guest(text: bytes, source: str) -> Reference | None:
         source,
         image,
         resolved,
-        None if guest.CreatedAt is None else _moment_of(guest.CreatedAt),
+        _moment_of(guest.CreatedAt),
         name=_shortened_name(guest.Name),
     )
 
@@ -248,9 +252,9 @@ def _read_any_guest(content: bytes | msgspec.Raw, source: str) -> tuple[Referenc
             case "resolvedimage":
                 resolved += _reference_text(key, value)
             case "createdat":
-                created_at = _moment(value)
+                created_at = _moment_of(_text_in(value))
             case "name":
-                name = _name(value) or name
+                name = _shortened_name(_text_in(value)) or name
     if not images and not resolved:
         return ()
     return tuple(
@@ -278,8 +282,8 @@ def _members(content: bytes | msgspec.Raw) -> list[tuple[str, msgspec.Raw]]:
     decoder = _object_decoder if _has_each_key_once(text) else _any_object_decoder
     try:
         return list(decoder.decode(text).items())
-    except _FAULTS as error:
-        raise UnreadableError(_fault(error)) from None
+    except FAULTS as error:
+        raise UnreadableError(fault_of(error)) from None
 
 
 def _has_each_key_once(text: bytes) -> bool:
@@ -293,7 +297,7 @@ def _has_each_key_once(text: bytes) -> bool:
 def _reference_text(key: str, value: msgspec.Raw) -> list[str]:
     try:
         text = _text_decoder.decode(value)
-    except _FAULTS:
+    except FAULTS:
         raise UnreadableError(f"{key} is not a string") from None
     if not text:
         return []
@@ -304,29 +308,22 @@ def _reference_text(key: str, value: msgspec.Raw) -> list[str]:
     return [text]
 
 
-def _name(value: msgspec.Raw) -> str:
-    """Read the display name of a guest; nothing depends on it, so anything but text counts as no name."""
+def _text_in(value: msgspec.Raw) -> str | None:
+    """Read a text on which no reference depends; None: it is anything else."""
     try:
-        return _shortened_name(_text_decoder.decode(value))
-    except _FAULTS:
-        return ""
+        text: str | None = _text_decoder.decode(value)
+    except FAULTS:
+        return None
+    return text
 
 
 def _shortened_name(name: str | None) -> str:
     return (name or "")[:_LONGEST_NAME]
 
 
-def _moment(value: msgspec.Raw) -> datetime | None:
+def _moment_of(text: str | None) -> datetime | None:
     try:
-        text = _text_decoder.decode(value)
-    except _FAULTS:
-        return None
-    return None if text is None else _moment_of(text)
-
-
-def _moment_of(text: str) -> datetime | None:
-    try:
-        return _aware(datetime.fromisoformat(text))
+        return None if text is None else _aware(datetime.fromisoformat(text))
     except ValueError:
         return None
 
@@ -341,5 +338,6 @@ def _aware(moment: datetime) -> datetime | None:
     return None
 
 
-def _fault(error: Exception) -> str:
+def fault_of(error: Exception) -> str:
+    """Return in one line why a document cannot be read."""
     return " ".join(str(error).split()) or type(error).__name__

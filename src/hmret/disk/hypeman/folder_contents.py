@@ -32,16 +32,6 @@ class Contents:
 _NOTHING = Contents()
 
 
-def look_inside(filesystem: Filesystem, parent_fd: int, name: str) -> Contents:
-    """List an image's folder without opening any file in it.
-
-    Raises:
-        OSError: it cannot be listed.
-    """
-    with opened_folder(filesystem, name, parent_fd) as fd:
-        return contents_of(filesystem, fd, filesystem.list_folder(fd))
-
-
 def contents_of(filesystem: Filesystem, fd: int, listing: Listing) -> Contents:
     """Examine the listing of an image's open folder without opening any file in it."""
     links, folders, others, _ = listing
@@ -78,7 +68,8 @@ def _with_contents(filesystem: Filesystem, parent_fd: int, name: str, found: Ima
     if not is_settled(found.image):
         return found
     try:
-        contents = look_inside(filesystem, parent_fd, name)
+        with opened_folder(filesystem, name, parent_fd) as fd:
+            contents = contents_of(filesystem, fd, filesystem.list_folder(fd))
     except OSError:
         return found
     if contents is _NOTHING or contents == _NOTHING:

@@ -12,7 +12,7 @@ import msgspec
 
 from hmret.disk.filesystem import Filesystem, ImageLook, Stat
 from hmret.disk.fingerprints import INODE_BITS, Fingerprint
-from hmret.disk.folders import CHUNK, read_file
+from hmret.disk.folders import CHUNK, NOTHING_THERE, read_file
 from hmret.disk.hypeman.documents import ImageMetadata, UnreadableError, read_image_metadata
 from hmret.disk.hypeman.hidden import Hidden
 from hmret.disk.layout import CONTENT, METADATA, ROOTFS_NAMES, digest_of
@@ -35,7 +35,6 @@ NO_DISK: Disk = (0, None)
 _DISKS = list(ROOTFS_NAMES)
 _READY = "ready"
 _PARTS = f"{CONTENT}/"
-_ABSENT = frozenset((errno.ENOENT, errno.ENOTDIR))
 
 _NO_IMAGES: Mapping[str, Image] = {}
 _NO_TAGS: Mapping[str, str] = {}
@@ -196,10 +195,10 @@ def _understood(
                 base=metadata.base,
                 holds_files_only=holds_files_only,
             )
-    if error in _ABSENT:
+    if error in NOTHING_THERE:
         if repository is not None and not is_there:
             return None
-        age_ns = 0 if repository is not None else _age_of(filesystem, parent_fd, hexadecimal)
+        age_ns = 0 if repository is not None else age_of(filesystem, parent_fd, hexadecimal)
         if age_ns is None:
             return None
         if repository is None and age_ns < _PENDING_NS:
@@ -209,7 +208,7 @@ def _understood(
     elif error:
         fault = f"{METADATA} cannot be read: {os.strerror(error)}"
     broken = _unknown(repository, hexadecimal, disk, fault)
-    return ImageFound(broken, has_disk=has_disk, is_unreadable=error not in (0, *_ABSENT))
+    return ImageFound(broken, has_disk=has_disk, is_unreadable=error not in (0, *NOTHING_THERE))
 
 
 def _whole(look: ImageLook, repository: str | None, hexadecimal: str) -> ImageFound | None:
@@ -340,10 +339,10 @@ def forget_repositories() -> None:
     _plain_repository.cache_clear()
 
 
-def _age_of(filesystem: Filesystem, parent_fd: int, name: str) -> int | None:
-    """Return how long ago a folder last changed, in nanoseconds; None: it has gone."""
+def age_of(filesystem: Filesystem, parent_fd: int, path: str) -> int | None:
+    """Return how long ago a folder or file last changed, in nanoseconds; None: it has gone."""
     try:
-        found = filesystem.stat(name, dir_fd=parent_fd, follow_symlinks=False)
+        found = filesystem.stat(path, dir_fd=parent_fd, follow_symlinks=False)
     except OSError:
         return None
     return filesystem.now_ns() - found.st_mtime_ns

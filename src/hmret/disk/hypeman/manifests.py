@@ -10,6 +10,7 @@ import msgspec
 
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import read_file
+from hmret.disk.hypeman.documents import UnreadableError, read_document
 from hmret.disk.layout import DIGEST_HEX, hex_of
 
 _MANIFEST = "manifest.json"
@@ -36,8 +37,8 @@ def layers_needed(filesystem: Filesystem, folder_fd: int) -> tuple[str, ...]:
     except FileNotFoundError:
         return ()
     manifest = _Manifest()
-    with suppress(msgspec.MsgspecError, ValueError, RecursionError):
-        manifest = msgspec.json.decode(content, type=_Manifest)
+    with suppress(UnreadableError):
+        manifest = read_document(content, _Manifest)
     if _MERGED not in manifest.rootfs_type.lower():
         return ()
     return tuple(filter(DIGEST_HEX.fullmatch, (hex_of(layer.digest) for layer in manifest.layers)))

@@ -64,8 +64,7 @@ def choose_row(  # noqa: PLR0911 - one rule after the other
 
 def _with_copy(content: Image, own: Image | None) -> Image:
     """Add to content the complete image that its owner has in a folder of its own."""
-    is_copy = own is not None and own.status == "ready" and own.broken is None
-    if own is None or not is_copy:
+    if own is None or own.status != "ready" or own.broken is not None:
         return content
     # They are deleted together, or not at all.
     foreign = content.foreign or (f"the repository's own folder: {own.foreign}" if own.foreign else None)

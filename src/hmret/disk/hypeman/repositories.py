@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.fingerprints import if_stable, stable_fingerprint
-from hmret.disk.folders import open_folder, opened
+from hmret.disk.folders import NOTHING_THERE, open_folder, opened
 from hmret.disk.folders_ahead import FolderAhead
 from hmret.disk.hypeman.hidden import find_hidden
-from hmret.disk.hypeman.images import NOTHING, FolderScan, Oddity
+from hmret.disk.hypeman.images import NOTHING, FolderScan, Oddity, age_of
 from hmret.disk.hypeman.links import pointed_to
 from hmret.disk.layout import (
     CONTENT,
@@ -36,7 +36,6 @@ _STAGE_NS = 60 * SECOND
 _NO_TAGS: Mapping[str, str] = {}
 _NO_NAMES: frozenset[str] = frozenset()
 _TAG_NAMES = re.compile(rf"(?:{TAG_NAME.pattern}/)*")
-_GONE = frozenset((errno.ENOENT, errno.ENOTDIR))
 
 
 @frozen
@@ -100,7 +99,7 @@ def read_tags(
             tags[name] = known[name]
             continue
         if isinstance(target, int):
-            if target in _GONE:
+            if target in NOTHING_THERE:
                 continue
             if target != errno.EINVAL:
                 raise OSError(target, os.strerror(target), name)
@@ -130,19 +129,14 @@ def stage_oddities(
     filesystem: Filesystem, fd: int, path: str, folders: Iterable[str]
 ) -> tuple[bool, list[Oddity]]:
     """Return whether a folder holds staging folders of tags, and report those that were left behind."""
-    left: list[Oddity] = []
-    is_staging = False
-    for name in folders:
-        if name.startswith(TAG_STAGE):
-            is_staging = True
-            try:
-                status = filesystem.stat(name, dir_fd=fd, follow_symlinks=False)
-            except OSError:
-                continue
-            if status.st_mtime_ns < filesystem.now_ns() - _STAGE_NS:
-                detail = "left behind by a server that was stopped while setting a tag; stop the server and remove it"
-                left.append(("tag_stage_left", f"{IMAGES}/{path}/{name}", detail))
-    return is_staging, left
+    stages = [name for name in folders if name.startswith(TAG_STAGE)]
+    detail = "left behind by a server that was stopped while setting a tag; stop the server and remove it"
+    left = [
+        ("tag_stage_left", f"{IMAGES}/{path}/{name}", detail)
+        for name in stages
+        if (age_of(filesystem, fd, name) or 0) > _STAGE_NS
+    ]
+    return bool(stages), left
 
 
 def scan_tag_folder(

@@ -6,13 +6,12 @@ None of them is touched. The text only explains why an image stays, and what an 
 from collections.abc import Iterator, Mapping
 
 import attrs
-import msgspec
 
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import opened_folder, read_file
 from hmret.disk.hypeman.content import is_part, part_of
-from hmret.disk.hypeman.documents import read_object
-from hmret.disk.hypeman.images import NOTHING, FolderScan, Oddity
+from hmret.disk.hypeman.documents import UnreadableError, read_document
+from hmret.disk.hypeman.images import NOTHING, FolderScan, Oddity, age_of
 from hmret.disk.layout import CONTENT, IMAGES, METADATA, ROOTFS_NAMES, hex_of
 from hmret.model.images import Image, Repository
 from hmret.model.times import SECOND
@@ -69,7 +68,7 @@ def _look(
                     yield from _look_at_content(filesystem, images_fd, image, where, repositories)
             elif image.status in _AT_WORK and _is_beside_ready_content(folders, digest):
                 where = f"{path}/{hex_of(digest)}"
-                if _age(filesystem, images_fd, f"{where}/{METADATA}") > _DAY_NS:
+                if (age_of(filesystem, images_fd, f"{where}/{METADATA}") or 0) > _DAY_NS:
                     yield "unfinished_image", f"{IMAGES}/{where}", _for_a_day(image.status), digest
 
 
@@ -80,7 +79,7 @@ def _look_at_content(
     where: str,
     repositories: Mapping[str, Repository],
 ) -> Iterator[tuple[str, str, str, str]]:
-    age_ns = _age(filesystem, images_fd, f"{where}/{METADATA}")
+    age_ns = age_of(filesystem, images_fd, f"{where}/{METADATA}") or 0
     if age_ns > _HOUR_NS and image.status == "converting":
         for name, repository in repositories.items():
             own = repository.images.get(image.digest)
@@ -129,7 +128,7 @@ def _is_cut_off(filesystem: Filesystem, images_fd: int, content: str, own: str) 
             if (one.st_dev, one.st_ino) != (other.st_dev, other.st_ino):
                 return False
         return _facts(filesystem, images_fd, content) == _facts(filesystem, images_fd, own)
-    except (OSError, ValueError, msgspec.MsgspecError, RecursionError):
+    except (OSError, UnreadableError):
         return False
 
 
@@ -137,17 +136,8 @@ def _facts(filesystem: Filesystem, images_fd: int, where: str) -> object:
     """Read metadata except the status.
 
     Raises:
-        OSError, ValueError, msgspec.MsgspecError: it cannot be read, or is not an object.
+        OSError, UnreadableError: it cannot be read, or is not an object.
     """
-    facts = read_object(read_file(filesystem, f"{where}/{METADATA}", images_fd))
+    facts = read_document(read_file(filesystem, f"{where}/{METADATA}", images_fd), dict[str, object])
     facts.pop("status", None)
     return facts
-
-
-def _age(filesystem: Filesystem, images_fd: int, path: str) -> int:
-    """Return how long ago a file last changed, in nanoseconds; 0: it does not exist."""
-    try:
-        found = filesystem.stat(path, dir_fd=images_fd, follow_symlinks=False)
-    except OSError:
-        return 0
-    return filesystem.now_ns() - found.st_mtime_ns

@@ -9,7 +9,7 @@ import msgspec
 
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import read_file
-from hmret.disk.hypeman.documents import UnreadableError
+from hmret.disk.hypeman.documents import read_document
 from hmret.disk.layout import OWN
 from hmret.disk.records.record_files import is_text, read_record, write_record
 from hmret.model.clock.clock_guard import ClockRecord
@@ -214,11 +214,9 @@ def load_leases(filesystem: Filesystem, data_fd: int) -> list[LeaseRecord]:
         OSError: the record cannot be read.
     """
     try:
-        return msgspec.json.decode(read_file(filesystem, f"{OWN}/{LEASES}", data_fd), type=list[LeaseRecord])
+        return read_document(read_file(filesystem, f"{OWN}/{LEASES}", data_fd), list[LeaseRecord])
     except FileNotFoundError:
         return []
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise UnreadableError(" ".join(str(error).split())) from None
 
 
 def save_leases(filesystem: Filesystem, data_fd: int, leases: Iterable[LeaseRecord]) -> None:

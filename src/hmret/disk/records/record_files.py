@@ -6,9 +6,8 @@ import msgspec
 
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import opened_own_folder, read_file, write_file
+from hmret.disk.hypeman.documents import UnreadableError, read_document
 from hmret.disk.layout import OWN
-
-_FAULTS = (OSError, msgspec.MsgspecError, ValueError, RecursionError)
 
 T = TypeVar("T")
 
@@ -16,8 +15,8 @@ T = TypeVar("T")
 def read_record(filesystem: Filesystem, data_fd: int, name: str, kind: type[T]) -> T | None:
     """Read a record; None where there is none, or it cannot be read."""
     try:
-        return msgspec.json.decode(read_file(filesystem, f"{OWN}/{name}", data_fd), type=kind)
-    except _FAULTS:
+        return read_document(read_file(filesystem, f"{OWN}/{name}", data_fd), kind)
+    except (OSError, UnreadableError):
         return None
 
 

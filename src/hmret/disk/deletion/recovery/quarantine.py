@@ -142,24 +142,22 @@ def release(
     Returns the outcome of each, in order; an image that no longer exists counts as gone. Once `may_go_on`
     returns False, no further image is begun, and those are left out.
     """
-    disk_bytes: list[int] = []
-    done: list[bool] = []
-    errors: list[tuple[TrashEntry, str]] = []
+    released: list[FreedFolders] = []
     for held in images:
         if not may_go_on():
             break
         try:
             places = find_entries(filesystem, data_fd, held)
         except OSError as error:
-            errors.append((entry_in_trash(held), error.strerror or str(error)))
-            disk_bytes.append(0)
-            done.append(False)
+            fault = entry_in_trash(held), error.strerror or str(error)
+            released.append(FreedFolders((0,), (False,), (fault,)))
             continue
-        freed = free_entries(filesystem, data_fd, places, stopping=stopping, pause=pause)
-        disk_bytes.append(sum(freed.disk_bytes))
-        done.append(all(freed.done))
-        errors.extend(freed.errors)
-    return FreedFolders(tuple(disk_bytes), tuple(done), tuple(errors))
+        released.append(free_entries(filesystem, data_fd, places, stopping=stopping, pause=pause))
+    return FreedFolders(
+        tuple(sum(freed.disk_bytes) for freed in released),
+        tuple(all(freed.done) for freed in released),
+        tuple(fault for freed in released for fault in freed.errors),
+    )
 
 
 def _blocks_of(filesystem: Filesystem, data_fd: int, intents: Iterable[Intent]) -> list[int]:

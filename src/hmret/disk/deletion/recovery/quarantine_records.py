@@ -20,6 +20,7 @@ from hmret.disk.deletion.trash.intent_files import Recorded, intent_of, is_ours,
 from hmret.disk.deletion.trash.intents import Intent, find_entries, intent_name
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import opened_data_folder, opened_own_folder, read_file, write_file
+from hmret.disk.hypeman.documents import UnreadableError, read_document
 from hmret.disk.layout import TRASH
 from hmret.model.values import frozen
 
@@ -132,8 +133,8 @@ def read_record(filesystem: Filesystem, data_fd: int, batch_name: str) -> list[H
     """
     content = read_file(filesystem, f"{TRASH}/{batch_name}{RECORD}", data_fd)
     try:
-        written = msgspec.json.decode(content, type=list[Recorded])
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+        written = read_document(content, list[Recorded])
+    except UnreadableError:
         raise OSError("holds no record of what is in quarantine") from None
     names = {record.name for record in written}
     # guard(doubtful-record-is-refused): A damaged record may name anything; what it covers is neither

@@ -131,7 +131,7 @@ class Recovering:
                 continue
             # guard(tags-of-held-go-again): After a power loss the record of a held image can be on the disk
             # while the removal of its tags is not; they would lead nowhere.
-            is_done &= self._finish_held(intent)
+            is_done &= self._finish_gone(intent, is_held=True)
         if is_done:
             # guard(recovery-looks-before-erase): After a crash, too, an image that a client has begun to use
             # again is put back before its bytes are freed.
@@ -182,19 +182,16 @@ class Recovering:
                 assert_never(never)
         return True
 
-    def _finish_gone(self, intent: Intent) -> bool:
-        """Finish the deletion of an image of which nothing is left; returns whether all of it is done."""
+    def _finish_gone(self, intent: Intent, *, is_held: bool = False) -> bool:
+        """Remove the tags and timers of an image that has gone; returns whether all of it is done.
+
+        `is_held`: whether it is in quarantine; else nothing is left of it, and its deletion is finished.
+        """
         gone = finish_gone(self.filesystem, self.data_fd, intent)
         self._errors.extend(gone.faults)
-        if not gone.faults:
+        if not gone.faults and not is_held:
             self._finished.append(gone)
         return not gone.faults
-
-    def _finish_held(self, intent: Intent) -> bool:
-        """Remove the tags and timers that an image in quarantine has left; returns whether all of it is done."""
-        faults = finish_gone(self.filesystem, self.data_fd, intent).faults
-        self._errors.extend(faults)
-        return not faults
 
     def _is_standing(self, intent: Intent) -> bool:
         """Return whether an intent's image is in its place, and is the recorded one as far as is known."""

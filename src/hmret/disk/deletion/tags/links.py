@@ -26,7 +26,7 @@ from hmret.model.values import frozen
 _ASIDE = ".hmret-tag-"
 """Prefix of a tag that had to be set aside in its own folder; no scan looks at such names."""
 
-_NO_TAG = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EINVAL))
+NO_TAG = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EINVAL))
 """The tag has gone, or is no longer a link: it is not hmret's to remove."""
 
 
@@ -62,7 +62,7 @@ def read_links(
     links: list[Link] = []
     for tag, answer, target in zip(names, found, filesystem.read_links(folder_fd, names), strict=True):
         for error in (answer, target):
-            if isinstance(error, int) and error not in _NO_TAG:
+            if isinstance(error, int) and error not in NO_TAG:
                 raise OSError(error, os.strerror(error), tag)
         if not isinstance(answer, int) and not isinstance(target, int):
             links.append(Link(layout, repository, tag, target, answer[2]))
@@ -223,7 +223,7 @@ def _set_all_aside(
         for (link, name), (code, doubt, inode, target) in zip(few, answers, strict=True):
             # guard(unread-tag-stays-aside): A tag that cannot be read may be any image's; it is not put back
             # unseen but waits in the trash for the next start.
-            if not code and doubt in (0, *_NO_TAG):
+            if not code and doubt in (0, *NO_TAG):
                 is_recorded = not doubt and (inode, target) == (link.inode, link.target)
                 aside.append((link, _Aside(TRASH, name, is_recorded)))
                 continue

@@ -8,7 +8,7 @@ from operator import itemgetter
 import attrs
 
 from hmret.disk.deletion.open_folders import KnownPaths, OpenFolders
-from hmret.disk.deletion.tags.links import read_links
+from hmret.disk.deletion.tags.links import NO_TAG, read_links
 from hmret.disk.deletion.tags.tag_view import Linkers, staged_in
 from hmret.disk.deletion.trash.intents import Link
 from hmret.disk.hypeman.links import Layout, pointed_to, tag_folder
@@ -17,7 +17,6 @@ from hmret.disk.layout import HEX_DIGITS, TAG_NAME, TAG_STAGE, digest_of, hex_of
 from hmret.model.images import Key
 from hmret.model.values import define, frozen
 
-_NO_LINK = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EINVAL))
 _NO_TAGS: Mapping[str, Sequence[str]] = {}
 
 
@@ -156,7 +155,7 @@ class RepositoryTags:
         targets = filesystem.read_links(folder_fd, names)
         for name, target in sorted(zip(names, targets, strict=True), key=itemgetter(0)):
             if isinstance(target, int):
-                if target in _NO_LINK or not TAG_NAME.fullmatch(name):
+                if target in NO_TAG or not TAG_NAME.fullmatch(name):
                     continue
                 raise OSError(target, os.strerror(target), name)
             # Most of them lead to images that are not in this batch.

@@ -127,14 +127,12 @@ class TagView:
     def _look_at_known(self, looking: "_Looking") -> dict[str, _Folder] | None:
         """Check the folders of the last look; None where some were added or removed, so all must be found again."""
         folders = self._folders.copy()
-        before = [folder.found for folder in folders.values()]
-        answers = looking.stat([*folders])
-        for path, found, answer in zip(self._folders, before, answers, strict=True):
+        for (path, known), answer in zip(self._folders.items(), looking.stat([*folders]), strict=True):
             # guard(changed-tag-folders-relisted): A tag set since the scan keeps its content: a folder of
             # tags that has changed is listed again.
-            if found != answer:
+            if known.found != answer:
                 folders[path] = looking.list_folder(path, answer)
-                if folders[path].subfolders != self._folders[path].subfolders:
+                if folders[path].subfolders != known.subfolders:
                     return None
         return folders or None
 

@@ -23,12 +23,14 @@ from hmret.disk.folders import (
     remove_empty_repositories,
     write_file,
 )
+from hmret.disk.hypeman.documents import UnreadableError, read_document
 from hmret.disk.hypeman.links import Layout
 from hmret.disk.layout import DELETED, DIGEST_HEX, TAG_NAME, TRASH, digest_of, hex_of
 from hmret.model.deletion import DueRow
 from hmret.model.references import is_repository
 
-_SUFFIX = ".json"
+SUFFIX = ".json"
+"""Of the name of a file of intents, which follows the name of the batch."""
 
 
 class Timer(msgspec.Struct, frozen=True, gc=False):
@@ -119,13 +121,13 @@ def write_intents(filesystem: Filesystem, data_fd: int, batch_name: str, intents
         try:
             # guard(intent-survives-power-loss): The intents are on the disk before the first rename, so a
             # power loss leaves no deletion that is half done.
-            write_file(filesystem, batch_name + _SUFFIX, content, fd, durable=True)
+            write_file(filesystem, batch_name + SUFFIX, content, fd, durable=True)
         except OSError as error:
             if error.errno not in NO_SPACE:
                 raise
             # guard(intent-in-reserved-room): On a full disk the intent is written over reserved blocks;
             # without them nothing could be deleted when it matters.
-            if not write_into_reserve(filesystem, data_fd, fd, batch_name + _SUFFIX, content):
+            if not write_into_reserve(filesystem, data_fd, fd, batch_name + SUFFIX, content):
                 raise
 
 
@@ -137,10 +139,10 @@ def read_intents(filesystem: Filesystem, data_fd: int, batch_name: str) -> list[
     Raises:
         OSError: it exists but cannot be read.
     """
-    path = f"{TRASH}/{batch_name}{_SUFFIX}"
+    path = f"{TRASH}/{batch_name}{SUFFIX}"
     try:
-        records = msgspec.json.decode(read_file(filesystem, path, data_fd), type=list[Recorded])
-    except (FileNotFoundError, msgspec.MsgspecError, ValueError, RecursionError):
+        records = read_document(read_file(filesystem, path, data_fd), list[Recorded])
+    except (FileNotFoundError, UnreadableError):
         return []
     # guard(only-own-intents-count): A damaged or planted intent could name any path, so only one that we
     # could have written is carried out.
@@ -186,8 +188,8 @@ def drop_intents(filesystem: Filesystem, data_fd: int, batch_name: str, reposito
     """
     remove_empty_repositories(filesystem, data_fd, repositories)
     with suppress(FileNotFoundError), opened_data_folder(filesystem, data_fd, TRASH) as fd:
-        if not _file_away(filesystem, data_fd, fd, batch_name + _SUFFIX):
-            filesystem.unlink(batch_name + _SUFFIX, dir_fd=fd)
+        if not _file_away(filesystem, data_fd, fd, batch_name + SUFFIX):
+            filesystem.unlink(batch_name + SUFFIX, dir_fd=fd)
 
 
 def _file_away(filesystem: Filesystem, data_fd: int, trash_fd: int, name: str) -> bool:
@@ -216,8 +218,8 @@ def list_trash(filesystem: Filesystem, data_fd: int) -> tuple[list[str], list[st
         return [], []
     with opened(filesystem, fd), filesystem.scandir(fd) as entries:
         names = sorted(entry.name for entry in entries)
-    batch_names = [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]
-    return batch_names, [name for name in names if not name.endswith(_SUFFIX)]
+    batch_names = [name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)]
+    return batch_names, [name for name in names if not name.endswith(SUFFIX)]
 
 
 def new_batch_name() -> str:

@@ -7,15 +7,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from operator import itemgetter
 
-import msgspec
-
-from hmret.disk.deletion.trash.intent_files import Recorded, intent_of, is_ours
+from hmret.disk.deletion.trash.intent_files import SUFFIX, Recorded, intent_of, is_ours
 from hmret.disk.deletion.trash.intents import Intent
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import opened_data_folder, opened_own_folder, read_file
+from hmret.disk.hypeman.documents import UnreadableError, read_document
 from hmret.disk.layout import DELETED, TRASH
 
-_SUFFIX = ".json"
 _KEPT = 1000
 """The most files that are kept."""
 
@@ -48,9 +46,9 @@ def _completed(
     with suppress(OSError), opened_data_folder(filesystem, data_fd, DELETED) as fd:
         for name, moment_ns in _filed(filesystem, fd):
             if moment_ns >= since_ns:
-                with suppress(OSError, msgspec.MsgspecError, ValueError, RecursionError):
-                    records = msgspec.json.decode(read_file(filesystem, name, fd), type=list[Recorded])
-                    yield name.removesuffix(_SUFFIX), moment_ns, records
+                with suppress(OSError, UnreadableError):
+                    records = read_document(read_file(filesystem, name, fd), list[Recorded])
+                    yield name.removesuffix(SUFFIX), moment_ns, records
 
 
 def reopen_intents(filesystem: Filesystem, data_fd: int, batch_name: str) -> None:
@@ -59,7 +57,7 @@ def reopen_intents(filesystem: Filesystem, data_fd: int, batch_name: str) -> Non
     Raises:
         OSError: it could not be moved.
     """
-    name = batch_name + _SUFFIX
+    name = batch_name + SUFFIX
     with (
         opened_data_folder(filesystem, data_fd, DELETED) as fd,
         opened_own_folder(filesystem, data_fd, TRASH) as trash_fd,
@@ -80,5 +78,5 @@ def forget_deleted(filesystem: Filesystem, data_fd: int, before_ns: int) -> None
 def _filed(filesystem: Filesystem, fd: int) -> list[tuple[str, int]]:
     """List the files of completed intents, each with the time when it was written."""
     with filesystem.scandir(fd) as entries:
-        names = [entry.name for entry in entries if entry.name.endswith(_SUFFIX)]
+        names = [entry.name for entry in entries if entry.name.endswith(SUFFIX)]
     return [(name, filesystem.stat(name, dir_fd=fd, follow_symlinks=False).st_mtime_ns) for name in names]
