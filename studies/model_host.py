@@ -105,7 +105,7 @@ class Host:
 
     @watch.default
     def _make_watch(self) -> DiskWatch:
-        return DiskWatch(self._measure, self._forget_at_the_end, self.config.disk)
+        return DiskWatch(self._measure, self._forget_at_the_end, lambda: 0, self.config.disk)
 
     @_policy.default
     def _policy_of_config(self) -> Policy:
@@ -185,7 +185,7 @@ class Host:
         # What `mark_used` does.
         self._clear_timer(key)
         self._start(creation)
-        if self.watch.is_near and run_at_once(self.watch.is_newly_pressed(self._reading, 0)):
+        if self.watch.is_near and run_at_once(self.watch.is_newly_pressed(self._reading)):
             self._sweep()
 
     def _pull(self, creation: Creation) -> Image:
@@ -214,7 +214,7 @@ class Host:
 
     def _sweep(self) -> None:
         self.ledger.sweeps += 1
-        usage = run_at_once(self.watch.look_before_sweep(self._reading, 0))
+        usage = run_at_once(self.watch.look_before_sweep(self._reading))
         self._references = self._references.changed(self._gone, self._come.values())
         self._gone, self._come = [], {}
         inventory = Inventory(
@@ -232,7 +232,7 @@ class Host:
         for verdict in found.deletions:
             self._delete((verdict.repository, verdict.digest), verdict.reason)
         freed_bytes = found.summary.delete_bytes
-        run_at_once(self.watch.note(found.pressure, freed_bytes, self._reading, 0))
+        run_at_once(self.watch.note(found.pressure, freed_bytes, self._reading))
         if found.pressure is not None and found.pressure.is_out_of_reach:
             self.ledger.fell_short += 1
 

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import cast
 from urllib.request import urlopen
 
 import pytest
@@ -15,6 +16,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from hmret.api.fleet_metrics import fleet_metrics
+from hmret.engine.fleet.host_fleet import HostFleet
 from hmret.fleet.overview import LocalStatus
 from hmret.model.fleet import FleetState
 from hmret.model.plan.fleet.remarks import FLEET_REASONS
@@ -61,7 +63,7 @@ def page_of(measured: Measured, left: Outlook | None = None) -> dict[str, float]
 
     class Fleet(Collector):
         def collect(self) -> Iterator[Metric]:
-            yield from fleet_metrics(measured, left)
+            yield from fleet_metrics(cast("HostFleet", measured), left)
 
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Fleet())
