@@ -17,6 +17,7 @@ KEEPER_MUTATIONS: tuple[Mutation, ...] = (
     edit("join with a mark that is on no record", "mark-is-on-record-first", _NOT_ON_RECORD, JOINING),
     edit("believe a store whose revisions went back", "revision-below-seen-is-a-restore", NEVER, JOINING),
     edit("believe that a host was forgotten as a whole", "forgotten-copies-are-doubted", DROP, JOINING),
+    edit("forget that an answer has shown a restore", "restore-once-shown-is-remembered", DROP, JOINING),
     edit("go on with a store whose revisions went back", "went-back-ends-session", NEVER, JOINING),
     edit("go on without a lease", "lease-over-ends-session", DROP, JOINING),
     edit("count before it is known what is here", "live-after-reconciling", DROP, JOINING),

@@ -27,13 +27,15 @@ class Newest:
         if before is not None and answer.cluster_id != before.cluster_id:
             raise RevisionWentBackError(
                 f"{endpoint}: this is etcd cluster {answer.cluster_id}, and it was {before.cluster_id}; if it was "
-                "restored from a backup, run hmret fleet reset, else correct hmret.fleet.endpoints"
+                "restored from a backup, run hmret fleet reset, else correct hmret.fleet.endpoints",
+                is_another_cluster=True,
             )
         # guard(older-revision-is-not-believed): It counts copies again that were released since the backup.
         if before is not None and answer.revision < before.revision:
             raise RevisionWentBackError(
                 f"{endpoint}: etcd's revision went back from {before.revision} to {answer.revision}, so it was "
-                "restored from a backup; run hmret fleet reset"
+                "restored from a backup; run hmret fleet reset",
+                is_another_cluster=False,
             )
         seen = self.seen
         if seen is None or (answer.cluster_id == seen.cluster_id and answer.revision > seen.revision):

@@ -50,6 +50,10 @@ class RevisionWentBackError(StoreError):
     write was carried out is unknown.
     """
 
+    def __init__(self, message: str, *, is_another_cluster: bool) -> None:
+        super().__init__(message)
+        self.is_another_cluster = is_another_cluster
+
 
 @frozen
 class Compare:

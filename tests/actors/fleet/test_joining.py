@@ -9,7 +9,7 @@ import pytest
 
 from hmret.fleet.keys import FleetKeys, generation_key, make_holder
 from hmret.fleet.settings import encode_settings
-from hmret.fleet.store import Put, Txn
+from hmret.fleet.store import Put, RevisionWentBackError, Txn
 from hmret.fleet.stored_values import read_holding
 from hmret.model.fleet import FleetSettings, FleetState
 from hmret.model.records.fleet import Standing
@@ -529,6 +529,21 @@ async def test_a_restore_is_noticed_by_revisions_alone(fleet: Fleet) -> None:
         await host.until(FleetState.ROLLED_BACK)
 
 
+async def test_a_restore_is_noticed_over_a_restart_by_revisions_alone(fleet: Fleet) -> None:
+    host = fleet.host("a")
+    async with host.running():
+        await host.join(A)
+        snapshot = fleet.store.snapshot()
+        for number in range(100):
+            fleet.put("/other", str(number))
+        await anyio.sleep(TTL + 1)
+    fleet.store.restore(snapshot)
+    async with host.running():
+        await host.see()
+        await host.until(FleetState.ROLLED_BACK)
+        assert fleet.has(KEYS.rolled_back)
+
+
 async def test_a_restore_is_noticed_by_an_old_mark_where_revisions_have_gone_on(fleet: Fleet) -> None:
     host = fleet.host("a")
     async with host.running():
@@ -540,6 +555,55 @@ async def test_a_restore_is_noticed_by_an_old_mark_where_revisions_have_gone_on(
         await host.see()
         await host.until(FleetState.ROLLED_BACK)
         assert fleet.has(KEYS.rolled_back)
+
+
+@pytest.mark.parametrize("others", [0, 100], ids=["at once", "after others have written"])
+async def test_a_restore_that_an_answer_has_shown_is_told_whatever_came_after_it(
+    fleet: Fleet, others: int
+) -> None:
+    async with fleet.host("a").running() as host:
+        await host.join(A)
+        snapshot = fleet.store.snapshot()
+        for number in range(50):
+            fleet.put("/other", str(number))
+        # An answer whose revision is on no record, as those about a lease.
+        await host.client.range("/other")
+        fleet.store.restore(snapshot)
+
+        async def push_on(request: Request) -> None:
+            if isinstance(request, Txn):
+                for number in range(others):
+                    fleet.put("/other", str(number))
+
+        # This host's own write puts a new mark in place of the one that would have shown the restore.
+        host.client.on_answer = push_on
+        host.images[B] = 4096
+        await host.sweep()
+        await host.until(FleetState.ROLLED_BACK)
+        assert fleet.has(KEYS.rolled_back)
+        fleet.put(generation_key(KEYS.fleet), "g2")
+        await host.until(FleetState.JOINED)
+
+
+@pytest.mark.parametrize("restores", [False, True], ids=["a member lags behind", "restored"])
+async def test_an_older_answer_about_a_lease_alone_is_looked_into(fleet: Fleet, restores: bool) -> None:
+    async with fleet.host("a").running() as host:
+        await host.join(A)
+        snapshot = fleet.store.snapshot()
+        fleet.put("/other", "1")
+        await host.client.range("/other")
+        if restores:
+            fleet.store.restore(snapshot)
+
+        async def is_older(lease: int) -> int:
+            raise RevisionWentBackError(f"memory: older, about {lease}", is_another_cluster=False)
+
+        keep_alive, host.client.keep_alive = host.client.keep_alive, is_older  # type: ignore[method-assign]
+        await host.until(FleetState.UNREACHABLE)
+        host.client.keep_alive = keep_alive  # type: ignore[method-assign]
+        await host.until(FleetState.ROLLED_BACK if restores else FleetState.JOINED)
+        assert host.keeper.contact.has_shown_restore == restores
+        assert fleet.has(KEYS.rolled_back) == restores
 
 
 # A disk that does not take the record.

@@ -26,6 +26,7 @@ from hmret.fleet.store import RangeResult, StoreError
 from hmret.fleet.transactions import Session, end_former_session, join, note_rolled_back
 from hmret.model.fleet import FleetState
 from hmret.model.policy.fleet import is_fleet_name
+from hmret.model.records.fleet import Seen
 
 # If the holder or the record was replaced, look again; if that keeps happening, somebody else is at work on it.
 _ROUNDS = 4
@@ -95,7 +96,7 @@ class Joining:
             CannotJoinError: there is none, or the store was restored from a backup.
             StoreError: the store did not answer.
         """
-        # Whether the store went back is judged here, against the record.
+        # Whether the store went back is judged here, by the record and by what answers have shown.
         self._store.forget_seen()
         found = await self._look_generation()
         generation = found.value(generation_key(self._terms.fleet))
@@ -103,22 +104,23 @@ class Joining:
             detail = f"etcd has no fleet named {self._terms.fleet}: run hmret fleet init"
             raise CannotJoinError(FleetState.NOT_INITIALISED, detail)
         keys = FleetKeys(self._terms.fleet, generation)
+        if record.generation != generation:
+            # Nothing of another generation is registered here, so what was seen of it says nothing.
+            self._contact.has_shown_restore = False
+            return keys
+        if self._contact.has_shown_restore:
+            await self._tell_rolled_back(keys)
         # guard(revision-below-seen-is-a-restore): A copy that was released after the store's backup counts again.
-        if self._is_older(record, generation, found):
+        if _is_older(found, record.seen):
             # A member that lags behind would answer better the second time.
             found = await self._look_generation()
-            if self._is_older(record, generation, found):
+            if _is_older(found, record.seen):
                 await self._tell_rolled_back(keys)
         return keys
 
     async def _look_generation(self) -> RangeResult:
         # Not through `Contact.read`, which would record the revision of this answer as seen.
         return await self._store.range(generation_key(self._terms.fleet))
-
-    @staticmethod
-    def _is_older(record: FleetRecord, generation: str, found: RangeResult) -> bool:
-        seen = record.seen if record.generation == generation else None
-        return seen is not None and seen.is_contradicted_by(found.cluster_id, found.revision)
 
     async def _tell_rolled_back(self, keys: FleetKeys) -> None:
         """Tell all hosts that the store was restored from a backup, and do not join.
@@ -173,3 +175,7 @@ class Joining:
             raise CannotJoinError(FleetState.JOINING, detail)
         self._membership.begin(session)
         return session
+
+
+def _is_older(found: RangeResult, seen: Seen | None) -> bool:
+    return seen is not None and seen.is_contradicted_by(found.cluster_id, found.revision)

@@ -21,6 +21,7 @@ from hmret.actors.fleet.uses import Uses
 from hmret.actors.mailbox import CallActor, answer_call
 from hmret.actors.threads import Threads
 from hmret.disk.filesystem import Filesystem
+from hmret.fleet.keys import generation_key
 from hmret.fleet.reading import UNREADABLE
 from hmret.fleet.store import Store, StoreError
 from hmret.model.fleet import FleetState, FleetSummary, FleetView, ReleaseOutcome, WholeCopy
@@ -69,7 +70,7 @@ class FleetKeeper(CallActor):
         """What this host joins as."""
         self._store = store
         self._on_failure = on_failure
-        self.contact = Contact(store, now_ns, records.see)
+        self.contact = Contact(store, now_ns, records.see, generation_key(terms.fleet))
         self._membership = Membership(terms, self.contact, records, now_ns, on_state)
         self._holdings = Holdings(self._membership, threads)
         self._tokens = Tokens(self._membership, rng=rng)
