@@ -109,7 +109,7 @@ async def test_a_folder_that_is_moved_between_two_batches_loses_no_more_than_the
 
     async def work() -> None:
         async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
-            retention._sweeps.deletions._batch = 1
+            retention._sweeps.deletion_run._batch = 1
             filesystem.before = move
             await retention.sweep()
 

@@ -307,7 +307,7 @@ async def test_what_is_to_be_freed_at_once_does_not_go_into_quarantine(
     scan = await sweeps.surveyor.scanner.scan()
     ledger = SweepLedger(START_NS, [], counters=sweeps.counters)
     going = [deletion for choice in plan.choices if (deletion := deletion_of(plan, choice)) is not None]
-    await sweeps.deletions.delete(going, scan, 0, ledger, holds=False)
+    await sweeps.deletion_run.delete(going, scan, 0, ledger, holds=False)
     report = ledger.report(plan, 0.0)
     assert (report.deleted_images, report.deleted_bytes) == (len(keys), len(keys) * 4096)
     assert (report.quarantined_images, report.quarantined_bytes) == (0, 0)

@@ -26,7 +26,7 @@ class JournalKeeper(DiskActor):
 
     These bypass the mailbox:
         `enabled` is set by a reload of the settings and affects only entries posted afterwards; those already
-        posted are still written; `deletions` and `history` only read, and do not wait for entries that are
+        posted are still written; `deletion_times` and `history` only read, and do not wait for entries that are
         yet to be written.
     """
 
@@ -66,7 +66,7 @@ class JournalKeeper(DiskActor):
         if self.enabled and chosen:
             await self._mailbox.post(Call(make=partial(self._append, chosen)))
 
-    async def deletions(self, digests: Iterable[str], since_ns: int) -> Mapping[str, int]:
+    async def deletion_times(self, digests: Iterable[str], since_ns: int) -> Mapping[str, int]:
         """Return when each digest was last deleted, omitting those that were not deleted since `since_ns`."""
         return await self._on_disk(deletions_on_record, tuple(digests), since_ns)
 

@@ -9,7 +9,7 @@ from hmret.engine.surveyor import Survey, Surveyor
 from hmret.model.errors import ImageNotFoundError, InvalidReferenceError
 from hmret.model.images import Key, Suspension
 from hmret.model.plan.plan import Plan
-from hmret.model.plan.pressure import seen_by
+from hmret.model.plan.pressure import without_state_of_other_policy
 from hmret.model.plan.search import find_images, is_digest, is_searchable, sole_image
 from hmret.model.policy.compiled import Policy
 from hmret.model.policy.config import RetentionConfig
@@ -50,7 +50,7 @@ class Inspection:
         survey, now = await self._survey(measures_disk=True)
         in_force = await self.planner.decide(survey.inventory, at or now)
         policy = Policy.of(config)
-        inventory = seen_by(policy, self.planner.policy, survey.inventory)
+        inventory = without_state_of_other_policy(policy, self.planner.policy, survey.inventory)
         return in_force, await self.planner.decide(inventory, at or now, policy=policy)
 
     async def _survey(self, *, measures_disk: bool = False) -> tuple[Survey, datetime]:

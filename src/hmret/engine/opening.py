@@ -200,7 +200,7 @@ async def _try_leases(sweeps: Sweep, platform: Platform, data_fd: int) -> None:
     """Find out whether a rename breaks the kernel's leases here, and log it if so."""
     if await platform.threads.run(do_leases_break, platform.filesystem, data_fd):
         sweeps.surveyor.file_leases_break = True
-        sweeps.deletions.leases_offered = False
+        sweeps.deletion_run.leases_offered = False
         log_event(logging.WARNING, "leases_broken", detail=LEASES_BROKEN)
 
 
@@ -285,7 +285,7 @@ async def _sweep(
     quarantine = _quarantine(platform, inspection, deleter, counters)
     last_users = LastUsers(lambda users: threads.run(save_last_users, filesystem, data_fd, users))
     last_users.restore(await threads.run(load_last_users, filesystem, data_fd))
-    deletions = DeletionRun(
+    deletion_run = DeletionRun(
         surveyor,
         planner,
         threads,
@@ -302,13 +302,13 @@ async def _sweep(
         from hmret.engine.sweep.releases import Releases  # noqa: PLC0415
 
         surveyor.fleet = planner.fleet = link
-        deletions.releases = Releases(link, surveyor.scanner, threads)
+        deletion_run.releases = Releases(link, surveyor.scanner, threads)
         rules = surveyor.config.fleet.rules
         news = FleetNews(link, threads, rules.tells_uses)
     return Sweep(
         surveyor,
         planner,
-        deletions,
+        deletion_run,
         deleter,
         surveyor.locks,
         quarantine,

@@ -72,7 +72,7 @@ def statistics_of(schedule: Schedule, sweeps: Sweep, actors: Mapping[str, Actor[
         quarantined_images=counters.quarantined_images,
         quarantined_bytes=counters.quarantined_bytes,
         last_report=schedule.last_report,
-        leases_offered=sweeps.deletions.leases_offered,
+        leases_offered=sweeps.deletion_run.leases_offered,
         disk=disk.usage,
         disk_used_ratio=None
         if measured is None or not measured.total_bytes

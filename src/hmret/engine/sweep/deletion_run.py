@@ -84,7 +84,7 @@ class DeletionRun:
     """What the fleet is told of each deletion; None: this host is in no fleet."""
     leases_offered: bool | None = None
     """Whether the kernel's file leases work here; None: not tried yet."""
-    gone: set[Key] = attrs.field(factory=set, init=False)
+    gone_units: set[Key] = attrs.field(factory=set, init=False)
     """The images that have left the cache in this sweep and have not been brought back, by their first row."""
     not_freed: set[Key] = attrs.field(factory=set, init=False)
     """Those of them whose bytes could not be freed."""
@@ -96,7 +96,7 @@ class DeletionRun:
     def begin_sweep(self) -> None:
         """Reset what is recorded of the last sweep."""
         self._links_beside = {}
-        self.gone = set()
+        self.gone_units = set()
         self.not_freed = set()
         if self.releases is not None:
             self.releases.begin_sweep()
@@ -150,13 +150,13 @@ class DeletionRun:
                     batch, waiting = waiting[:size], waiting[size:]
                     if self.releases is not None:
                         # Only what the fleet does not keep.
-                        batch = await self.releases.release(batch, scan, self.gone, ledger)
+                        batch = await self.releases.release(batch, scan, self.gone_units, ledger)
                         if not batch:
                             continue
                     result = await self._retire(batch, view, boot_ns, ledger, is_interrupted)
                     if self.releases is not None:
                         # What stays after all counts again.
-                        await self.releases.give_back_rest(self.gone, result.left)
+                        await self.releases.give_back_rest(self.gone_units, result.left)
                     if result.batch_name:
                         dispose = self.quarantine.hold if holds and self.quarantine.is_on else self._free
                         tasks.start_soon(self._dispose, dispose, result, view, ledger)
@@ -165,7 +165,7 @@ class DeletionRun:
                         break
         finally:
             if self.releases is not None:
-                await self.releases.end(self.gone)
+                await self.releases.end(self.gone_units)
         return frozenset(deletion.key for deletion in waiting)
 
     async def _dispose(
@@ -207,7 +207,7 @@ class DeletionRun:
                 self._leave(batch_name, error, ledger)
                 return True
         if is_back:
-            self.gone.discard(intent.key)
+            self.gone_units.discard(intent.key)
             ledger.add_brought_back(intent)
         return is_back
 
@@ -318,7 +318,7 @@ class DeletionRun:
                     intent = outcome.intent
                     for key in intent.keys:
                         self.backoff.succeed(key)
-                    self.gone.add(intent.key)
+                    self.gone_units.add(intent.key)
                     if not intent.is_content and outcome.links:
                         self._links_beside.setdefault(intent.digest, []).extend(outcome.links)
                     gone.append(outcome)

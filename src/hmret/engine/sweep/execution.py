@@ -22,7 +22,7 @@ from hmret.model.deletion import Deletion
 from hmret.model.images import Key
 from hmret.model.plan.decide import deletion_of
 from hmret.model.plan.plan import Plan
-from hmret.model.plan.pressure import seen_by
+from hmret.model.plan.pressure import without_state_of_other_policy
 from hmret.model.plan.selection import BytesFreed, Choice, Substitute, apparent_bytes
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.times import datetime_of
@@ -68,7 +68,7 @@ class PlanExecution:
 
     surveyor: Surveyor
     planner: Planner
-    deletions: DeletionRun
+    deletion_run: DeletionRun
     quarantine: Quarantine
     threads: Threads
     new_settings: NewSettings
@@ -105,7 +105,7 @@ class PlanExecution:
         # guard(doubt-stops-emptying): While anything suspends deletion, nothing is erased from the quarantine: it may
         # be needed.
         while not (self.is_over or self.ledger.suspended):
-            await self.deletions.check_folder()
+            await self.deletion_run.check_folder()
             await self.quarantine.expire(self.ledger, self._goes_on)
             if not await self._take_note():
                 break
@@ -117,12 +117,12 @@ class PlanExecution:
         Settings other than those of the plan have decided, no intent could be written, or the fleet kept something.
         """
         has_changed = self._allowed is not None or self.is_over
-        return has_changed or self.ledger.blocked is not None or self.deletions.was_refused
+        return has_changed or self.ledger.blocked is not None or self.deletion_run.was_refused
 
     @property
     def _has_ended(self) -> bool:
         """Whether no more images may be deleted in this sweep."""
-        is_held = self.ledger.blocked is not None or self.deletions.refuses_all
+        is_held = self.ledger.blocked is not None or self.deletion_run.refuses_all
         # guard(doubt-ends-the-sweep): A cause of suspension that appears during a sweep stops its further deletions
         # at once.
         return self.is_over or bool(self.ledger.suspended) or is_held
@@ -159,7 +159,9 @@ class PlanExecution:
             survey = await self.survey_again()
             # The limits of one sweep apply to everything that it deletes; the fleet is asked about each image.
             policy = attrs.evolve(self.planner.policy, max_deletes=0, max_bytes=0)
-            inventory = attrs.evolve(seen_by(policy, before, survey.inventory), fleet=None)
+            inventory = attrs.evolve(
+                without_state_of_other_policy(policy, before, survey.inventory), fleet=None
+            )
             made = await self.planner.decide(inventory, datetime_of(self.ledger.now_ns), policy=policy)
             if made.suspended:
                 known = self.ledger.suspended
@@ -207,7 +209,7 @@ class PlanExecution:
         """Delete the next images in place of those that could not be deleted."""
         waiting = deque(self.plan.substitutes)
         while waiting and not self._has_ended:
-            failures = len(self._tried) - len(self.deletions.gone)
+            failures = len(self._tried) - len(self.deletion_run.gone_units)
             if not 0 < failures < _MOST_FAILURES:
                 break
             deletions = await self._rechecked(self._next(waiting))
@@ -249,13 +251,13 @@ class PlanExecution:
         return blocks, pressure.asked_sizes_bytes - apparent_bytes(freed)
 
     def _freed(self) -> Iterable[Deletion]:
-        gone = self.deletions.gone - self.deletions.not_freed
+        gone = self.deletion_run.gone_units - self.deletion_run.not_freed
         return (deletion for key, deletion in self._tried.items() if key in gone)
 
     def _fitting(self, images: Sequence[Choice | Deletion]) -> int:
         """Return how many, from the first on, fit into the limits of the sweep after what has gone; one always fits."""
         policy = self.planner.policy
-        gone = len(self.deletions.gone)
+        gone = len(self.deletion_run.gone_units)
         count = len(images)
         if policy.max_deletes:
             # guard(replacements-within-limit): Images deleted in place of failed ones count towards the limit of the
@@ -284,7 +286,7 @@ class PlanExecution:
             chosen = await self.threads.run_alone(self._choose, deletions)
             # guard(reload-interrupts-batch): Settings changed during a sweep count from the next image on: the batch
             # ends so that they can be applied.
-            left = await self.deletions.delete(
+            left = await self.deletion_run.delete(
                 chosen,
                 self.survey.scan,
                 self.boot_ns,

@@ -56,7 +56,7 @@ class Sweep:
 
     surveyor: Surveyor
     planner: Planner
-    deletions: DeletionRun
+    deletion_run: DeletionRun
     deleter: Deleter
     locks: Locks
     quarantine: Quarantine
@@ -93,7 +93,7 @@ class Sweep:
 
     def confirming(self) -> Confirming:
         """Return what carries out an operator's `confirm`."""
-        return Confirming(self.surveyor, self.journal, self.events, self.deletions.check_folder)
+        return Confirming(self.surveyor, self.journal, self.events, self.deletion_run.check_folder)
 
     def change_settings(self, config: RetentionConfig) -> None:
         """Keep the running sweep, from the next image on, from deleting what new settings forbid."""
@@ -117,7 +117,7 @@ class Sweep:
     async def _sweep(self, releases_brake: bool, *, stops_timers: bool, asks_all: bool) -> SweepReport:
         # guard(sweep-in-the-same-folder): An engine whose data directory was moved aside must not sweep: the path now
         # leads to another cache.
-        await self.deletions.check_folder()
+        await self.deletion_run.check_folder()
         phases = Phases(self.surveyor.boot_ns)
         leases = await self.locks.begin_sweep()
         surveyor = self.surveyor
@@ -127,7 +127,7 @@ class Sweep:
             await surveyor.brake.release(reading)
         moment = await surveyor.begin_sweep(reading)
         await self._finish_leftovers(moment.now_ns)
-        self.deletions.begin_sweep()
+        self.deletion_run.begin_sweep()
         disk = await surveyor.disk.look_before_sweep(reading)
         survey = await surveyor.survey(moment, leases=leases, uses=(*uses, *surveyor.uses), disk=disk)
 
@@ -250,7 +250,7 @@ class Sweep:
 
     async def _finish_leftovers(self, now_ns: int) -> None:
         """Finish what an earlier sweep could not."""
-        recovery = await self.deletions.finish_leftovers()
+        recovery = await self.deletion_run.finish_leftovers()
         if recovery is not None:
             await self.report_recovery(recovery, now_ns)
             # Its images were counted when they left the cache.
@@ -276,7 +276,7 @@ class Sweep:
         execution = PlanExecution(
             self.surveyor,
             self.planner,
-            self.deletions,
+            self.deletion_run,
             self.quarantine,
             self.threads,
             self.new_settings,
@@ -328,7 +328,7 @@ class Sweep:
             return
         since_ns = ledger.now_ns - _DAY_NS
         deleted = {
-            **await self.journal.deletions(scan.ghosts, since_ns),
+            **await self.journal.deletion_times(scan.ghosts, since_ns),
             **await self.deleter.deleted_lately(scan.ghosts, since_ns),
         }
         async with self.locks.claiming(deleted) as given:

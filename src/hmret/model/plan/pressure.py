@@ -175,7 +175,7 @@ def _groups_of(  # noqa: C901 - two passes over all disks
             yield _Group(max(choice.since_ns for choice in group), tuple(sorted(group)), freed.total_bytes)
 
 
-def seen_by(candidate: Policy, in_force: Policy, inventory: Inventory) -> Inventory:
+def without_state_of_other_policy(candidate: Policy, in_force: Policy, inventory: Inventory) -> Inventory:
     """Return an inventory without the state of disk limits that another policy does not have."""
     usage = inventory.disk
     if usage is not None and candidate.disk != in_force.disk:
