@@ -111,7 +111,7 @@ def test_a_use_too_far_in_the_future_is_taken_for_one_now() -> None:
     for ahead in (timedelta(minutes=4), timedelta(minutes=6), 1000 * DAY):
         found = facts(1, used=-ahead)
         assert reasons(rules, found) == [Reason.USED_IN_FLEET]
-        assert found.used_by(NOW) <= NOW + timedelta(minutes=5)
+        assert found.last_used_at(NOW) <= NOW + timedelta(minutes=5)
 
 
 @pytest.mark.parametrize(

@@ -95,14 +95,14 @@ class CopyRules:
     def is_hot(self, facts: "CopyFacts", now: datetime) -> bool:
         """Return whether an image was used anywhere within `hot_for`."""
         return self.hot_for > timedelta(0) and (
-            facts.last_used is not None and now - facts.used_by(now) < self.hot_for
+            facts.last_used is not None and now - facts.last_used_at(now) < self.hot_for
         )
 
     def needs_any(self, facts: "CopyFacts", now: datetime) -> bool:
         """Return whether copies have to be left at all: not once it was used nowhere for `last_copies_for`."""
         if self.last_copies_for is None:
             return True
-        return facts.known_since is None or now - facts.used_by(now) < self.last_copies_for
+        return facts.last_used_or_registered is None or now - facts.last_used_at(now) < self.last_copies_for
 
     def wanted(self, settings: FleetSettings, facts: "CopyFacts", now: datetime) -> int | None:
         """Return how many counted copies have to be left elsewhere; None: the image stays, however many there are."""
@@ -141,13 +141,13 @@ class CopyFacts:
     """When the newest of its copies was registered, this host's included; None: none is."""
 
     @property
-    def known_since(self) -> datetime | None:
+    def last_used_or_registered(self) -> datetime | None:
         """The last use, or where none is known, when its newest copy was registered."""
         return self.newest_registered if self.last_used is None else self.last_used
 
-    def used_by(self, now: datetime) -> datetime:
+    def last_used_at(self, now: datetime) -> datetime:
         """Return that time, which no wrong clock puts into the future; `now` where nothing is known."""
-        since = self.known_since
+        since = self.last_used_or_registered
         return now if since is None or since - now > _FUTURE_TOLERANCE else since
 
 

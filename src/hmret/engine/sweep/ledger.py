@@ -143,7 +143,7 @@ class SweepLedger:
         path = str(error.filename)
         self._add_failure(intent.key, "not_put_back", path, error.strerror or str(error))
 
-    def add_released(self, held: HeldImage, disk_bytes: int) -> None:
+    def add_erased_from_quarantine(self, held: HeldImage, disk_bytes: int) -> None:
         """Enter an image that has left the quarantine for good."""
         self.counts["released_images"] += len(held.rows)
         self.counts["released_bytes"] += disk_bytes
@@ -175,11 +175,11 @@ class SweepLedger:
         level = logging.WARNING if kept.reason is Reason.BROKEN else None
         self.enter(Entry("kept", keys[0], {"reason": reason, **detail}, level))
 
-    def add_uncounted(self, deletions: Iterable[Deletion]) -> None:
+    def add_copy_released(self, deletions: Iterable[Deletion]) -> None:
         """Enter images whose copies here no longer count in the fleet, right before they are to go."""
         self.enter(*(Entry("released", deletion.key) for deletion in deletions))
 
-    def add_held_back(self, deletion: Deletion, outcome: ReleaseOutcome) -> None:
+    def add_kept_by_fleet(self, deletion: Deletion, outcome: ReleaseOutcome) -> None:
         """Enter an image that stays because the fleet needs it, as was found right before it was to go."""
         detail = {"detail": outcome.detail} if outcome.detail else {}
         self.enter(Entry("kept", deletion.key, {"reason": outcome.reason, **detail}))

@@ -244,7 +244,7 @@ class Quarantine:
         self._count()
         for held, done, disk_bytes in zip(chosen, released.done, released.disk_bytes, strict=False):
             if done and self._going.pop(held.name, None) is not None:
-                ledger.add_released(held, disk_bytes)
+                ledger.add_erased_from_quarantine(held, disk_bytes)
         for place, error in released.errors:
             ledger.add_not_erased(place, error)
         return sum(released.disk_bytes)

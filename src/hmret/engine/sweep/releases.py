@@ -68,23 +68,23 @@ class Releases:
             return list(batch)
         for_space = {one.digest for one in last if one.rows[0].reason is Reason.DISK_PRESSURE}
         outcomes = await self._ask(wanted, for_space)
-        held = {digest: one for digest, one in outcomes.items() if not one.is_released}
-        released = {digest: one for digest, one in wanted.items() if digest not in held}
+        refused = {digest: one for digest, one in outcomes.items() if not one.is_released}
+        released = {digest: one for digest, one in wanted.items() if digest not in refused}
         self._released.update(released)
-        ledger.add_uncounted(released.values())
-        if held:
+        ledger.add_copy_released(released.values())
+        if refused:
             self.has_refused = True
-            self.refuses_all |= any(one.reason in _FOR_ALL for one in held.values())
+            self.refuses_all |= any(one.reason in _FOR_ALL for one in refused.values())
         going: list[Deletion] = []
         last_keys = {deletion.key for deletion in last}
         for deletion in batch:
-            outcome = held.get(deletion.digest) if deletion.key in last_keys else None
+            outcome = refused.get(deletion.digest) if deletion.key in last_keys else None
             # guard(fleet-releases-before-deleting): Others may rely on a copy that is still counted, so what was
             # not released stays.
             if outcome is None:
                 going.append(deletion)
             else:
-                ledger.add_held_back(deletion, outcome)
+                ledger.add_kept_by_fleet(deletion, outcome)
         return going
 
     async def _ask(

@@ -72,13 +72,13 @@ def _remarks(
     if Reason.LAST_COPY in reasons:
         yield f"{_who_has(facts)}; {view.rules.enough(settings)} must"
         lasts = view.rules.last_copies_for
-        if lasts is not None and facts.known_since is not None:
-            until = format_time(nanoseconds_of(facts.used_by(now) + lasts))
+        if lasts is not None and facts.last_used_or_registered is not None:
+            until = format_time(nanoseconds_of(facts.last_used_at(now) + lasts))
             yield f"goes as a last copy if it is used nowhere until {until}"
     if Reason.USED_IN_FLEET in reasons:
         wanted = view.rules.wanted(settings, facts, now)
         must = "all copies stay" if wanted is None else f"{wanted} must"
-        ago = format_span(max((now - facts.used_by(now)) // _MINUTE, 0) * 60_000_000_000)
+        ago = format_span(max((now - facts.last_used_at(now)) // _MINUTE, 0) * 60_000_000_000)
         held = "" if Reason.LAST_COPY in reasons else f"{_who_has(facts)}; "
         yield f"{held}used in the fleet {ago} ago, so {must}"
 
