@@ -18,7 +18,7 @@ class TagMovedError(Exception):
 
 
 @frozen(eq=False)
-class Uses:
+class UseConfirmer:
     """Confirms images under their locks."""
 
     surveyor: Surveyor
