@@ -20,7 +20,7 @@ from hmret.engine.fleet.host_fleet import HostFleet
 from hmret.fleet.overview import LocalStatus
 from hmret.model.fleet import FleetState
 from hmret.model.plan.fleet.remarks import FLEET_REASONS
-from hmret.model.plan.forecast import Holding, Outlook
+from hmret.model.plan.forecast import Outlook, ReasonTotal
 from hmret.model.values import frozen
 from hmret.model.verdicts import Action, Reason
 from support.children import run_program
@@ -54,7 +54,7 @@ class Measured:
 
 
 def outlook(**held: int) -> Outlook:
-    holdings = {(Action.NONE, Reason(reason)): Holding(images, 0) for reason, images in held.items()}
+    holdings = {(Action.NONE, Reason(reason)): ReasonTotal(images, 0) for reason, images in held.items()}
     return Outlook(at=datetime.now(UTC), holdings=holdings, tracked=0, overdue=0, within={}, days=())
 
 

@@ -23,7 +23,7 @@ from hmret.engine.platform import running_version
 from hmret.engine.retention import Retention
 from hmret.engine.statistics import Statistics
 from hmret.model.images import Cause, DiskUsage
-from hmret.model.plan.forecast import HORIZONS, Holding, Outlook
+from hmret.model.plan.forecast import HORIZONS, Outlook, ReasonTotal
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.times import SECOND
 from hmret.model.values import frozen
@@ -181,7 +181,7 @@ def _outlook(outlook: Outlook | None) -> Iterator[Metric]:
     )
     for reason, action in ACTIONS.items():
         # Reasons that apply to no image are exported as 0, so that their series do not come and go.
-        holding = outlook.holdings.get((action, reason), Holding(0, 0))
+        holding = outlook.holdings.get((action, reason), ReasonTotal(0, 0))
         images.add_metric((action.value, reason.value), holding.images)
         disks.add_metric((action.value, reason.value), holding.disk_bytes)
     yield from (images, disks)

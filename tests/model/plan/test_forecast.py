@@ -8,7 +8,7 @@ import pytest
 
 from hmret.model.images import Cause, Inventory, Key, SharedDisk, Suspension
 from hmret.model.plan.decide import plan
-from hmret.model.plan.forecast import DAYS, HORIZONS, Due, Holding, Outlook, summarize
+from hmret.model.plan.forecast import DAYS, HORIZONS, Due, Outlook, ReasonTotal, summarize
 from hmret.model.policy.compiled import NEVER
 from hmret.model.times import SECOND
 from hmret.model.verdicts import Action, Reason
@@ -89,7 +89,7 @@ def test_the_spans_count_from_the_time_of_the_plan_and_hold_what_the_shorter_one
 
 def test_one_whose_timer_starts_now_falls_due_after_the_whole_window() -> None:
     outlook = foresee(make_inventory(make_repository(make_image(A)), states={}))
-    assert outlook.holdings == {(Action.MARK, Reason.NEWLY_UNUSED): Holding(1, 4096)}
+    assert outlook.holdings == {(Action.MARK, Reason.NEWLY_UNUSED): ReasonTotal(1, 4096)}
     assert (outlook.tracked, outlook.overdue) == (1, 0)
     assert outlook.days[30].images == 1
     assert outlook.within["30d"] == 4096
@@ -98,7 +98,7 @@ def test_one_whose_timer_starts_now_falls_due_after_the_whole_window() -> None:
 def test_what_is_in_use_never_falls_due() -> None:
     repository = make_repository(make_image(A), tags={"latest": A})
     outlook = foresee(make_inventory(repository, references=[guest(f"{ALPINE}@{A}")]))
-    assert outlook.holdings == {(Action.CLEAR, Reason.REFERENCED): Holding(1, 4096)}
+    assert outlook.holdings == {(Action.CLEAR, Reason.REFERENCED): ReasonTotal(1, 4096)}
     assert outlook.tracked == 0
     assert not any(due.images for due in outlook.days)
 
@@ -108,7 +108,7 @@ def test_what_a_suspension_holds_back_is_overdue(cause: Cause) -> None:
     outlook = foresee(
         make_inventory(make_repository(make_image(A)), suspensions=(Suspension(cause, "", ""),))
     )
-    assert outlook.holdings == {(Action.NONE, Reason.SUSPENDED): Holding(1, 4096)}
+    assert outlook.holdings == {(Action.NONE, Reason.SUSPENDED): ReasonTotal(1, 4096)}
     assert (outlook.tracked, outlook.overdue, outlook.days[0].images) == (1, 1, 1)
 
 
@@ -149,7 +149,7 @@ def test_what_has_been_deleted_is_no_longer_foreseen() -> None:
     states = {(ALPINE, A): DUE_NS, (ALPINE, B): DUE_NS, (ALPINE, C): due_in(3 * DAY_NS)}
     made = plan(make_inventory(repository, states=states), make_policy(), NOW)
     outlook = summarize(made, gone=[(ALPINE, B)])
-    assert outlook.holdings[Action.DELETE, Reason.EXPIRED] == Holding(1, 1)
+    assert outlook.holdings[Action.DELETE, Reason.EXPIRED] == ReasonTotal(1, 1)
     assert (outlook.images, outlook.tracked, outlook.overdue) == (2, 2, 1)
     assert outlook.days[0] == Due(NOW.date(), 1, 1)
     assert outlook.within == {"24h": 1, "7d": 101, "30d": 101}
@@ -158,7 +158,7 @@ def test_what_has_been_deleted_is_no_longer_foreseen() -> None:
 def test_what_has_gone_is_still_counted_as_none() -> None:
     made = plan(make_inventory(make_repository(make_image(A))), make_policy(), NOW)
     outlook = summarize(made, gone=[(ALPINE, A)])
-    assert outlook.holdings == {(Action.DELETE, Reason.EXPIRED): Holding(0, 0)}
+    assert outlook.holdings == {(Action.DELETE, Reason.EXPIRED): ReasonTotal(0, 0)}
     assert (outlook.images, outlook.tracked, outlook.overdue) == (0, 0, 0)
 
 

@@ -21,7 +21,7 @@ from hmret.model.plan.evaluate import PlanContext
 from hmret.model.plan.fleet.judge import FleetJudge
 from hmret.model.plan.fleet.step import FleetLimitStep, FleetStep, UnaskedStep
 from hmret.model.plan.gathering import Gathered, shifts_of
-from hmret.model.plan.plan import Plan, Protected
+from hmret.model.plan.plan import KnownProtection, Plan
 from hmret.model.plan.pressure import PressureStep
 from hmret.model.plan.repository_inputs import inputs_of
 from hmret.model.plan.repository_plan import NO_FINALS, RepositoryPlan, plan_repository
@@ -73,7 +73,7 @@ def plan(
     now_ns = nanoseconds_of(now)
     context = PlanContext.of(inventory, policy, now_ns)
     known: Mapping[str, RepositoryPlan] = {}
-    known_protections: Mapping[str, Protected] = {}
+    known_protections: Mapping[str, KnownProtection] = {}
     if previous is not None:
         known, known_protections = previous.parts_for(inventory, context, now_ns)
         gathered = previous.stands(inventory, context, now_ns)
@@ -133,10 +133,10 @@ def deletion_of(made: Plan, choice: Choice, reason: Reason | None = None) -> Del
 
 
 def _protections(
-    inventory: Inventory, known: Mapping[str, Protected], now_ns: int, pause: Callable[[], None]
-) -> Mapping[str, Protected]:
+    inventory: Inventory, known: Mapping[str, KnownProtection], now_ns: int, pause: Callable[[], None]
+) -> Mapping[str, KnownProtection]:
     """Resolve the references to each repository; results that rest on the very same objects are reused."""
-    found: dict[str, Protected] = {}
+    found: dict[str, KnownProtection] = {}
     repositories = inventory.repositories
     for name, references in inventory.references.by_repository.items():
         before = known.get(name)
@@ -152,13 +152,13 @@ def _protections(
             protection = protect_repository(inventory, name, now_ns)
             above = names_above(name)
             of_above = tuple(map(repositories.get, above))
-            found[name] = Protected(references, repositories.get(name), above, of_above, protection)
+            found[name] = KnownProtection(references, repositories.get(name), above, of_above, protection)
         pause()
     return found
 
 
 def _foreign(
-    inventory: Inventory, protections: Mapping[str, Protected]
+    inventory: Inventory, protections: Mapping[str, KnownProtection]
 ) -> Mapping[str, Mapping[str, frozenset[str]]]:
     """Return the sources that need content under a repository that does not own it, by owner and digest."""
     found: defaultdict[str, defaultdict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
@@ -205,7 +205,7 @@ def _choose(  # noqa: PLR0917 - all that a plan is made of
     policy: Policy,
     now: datetime,
     parts: Mapping[str, RepositoryPlan],
-    protections: Mapping[str, Protected],
+    protections: Mapping[str, KnownProtection],
     context: PlanContext,
     gathered: Gathered,
 ) -> Plan:
@@ -237,7 +237,7 @@ def _choose(  # noqa: PLR0917 - all that a plan is made of
         remembered=gathered.remembered,
         marks=gathered.marks,
         mark_times=gathered.mark_times,
-        held_back=gathered.kept_by_reads,
+        held_back=gathered.held_back,
         expired=len(gathered.expired),
         clears=gathered.clears,
         pruned=gathered.pruned,

@@ -51,12 +51,12 @@ class DueTimes:
         return count, self._freed_bytes[count]
 
 
-def add_up(timers: Iterable[tuple[Image, Reason, int | None]]) -> DueTimes:
+def add_up(decided: Iterable[tuple[Image, Reason, int | None]]) -> DueTimes:
     """Add up the images of a repository, each with its reason and when it falls due."""
     present: defaultdict[Reason, list[int]] = defaultdict(lambda: [0, 0])
     days: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0])
     due: list[tuple[int, int]] = []
-    for image, reason, due_ns in timers:
+    for image, reason, due_ns in decided:
         add_to(present[reason], 1, image.disk_bytes)
         if due_ns is not None:
             due.append((due_ns, image.disk_bytes))

@@ -271,7 +271,7 @@ class Evaluator:
             return NEVER, NEVER
         return gaps.latest_moved_to(self.now_ns - rules.usual.window_ns), self.now_ns
 
-    def expires_at(self, image: Image, since_ns: int | None) -> int | None:
+    def goes_at(self, image: Image, since_ns: int | None) -> int | None:
         """Return when an image unused since then goes if nothing changes, in nanoseconds; None: never."""
         return None if image.digest in self.latest else self.expiry.due_at(image, since_ns)
 

@@ -24,7 +24,7 @@ _NOTHING = (0, 0)
 
 
 @frozen
-class Holding:
+class ReasonTotal:
     """Images that a cache holds for the same reason."""
 
     images: int
@@ -47,7 +47,7 @@ class Outlook:
     """What a plan has found and expects, provided that nothing is used or pulled in between."""
 
     at: datetime
-    holdings: Mapping[tuple[Action, Reason], Holding]
+    holdings: Mapping[tuple[Action, Reason], ReasonTotal]
     """What the cache holds, by what happens to it and why; reasons that no image has are absent."""
     tracked: int
     """Images with a timer, those included whose timer starts now."""
@@ -118,10 +118,10 @@ class _Account:
         for place, end_ns in enumerate(self.ends_ns):
             self.within[place] += due_times.until(end_ns)[1]
 
-    def add(self, timers: Iterable[Timed]) -> None:
+    def add(self, timed: Iterable[Timed]) -> None:
         """Add images one at a time."""
         present, days, now_ns = self.present, self.days, self.now_ns
-        for image, reason, due_ns, owners in timers:
+        for image, reason, due_ns, owners in timed:
             add_to(present[reason], 1, self._unseen_bytes(image, owners))
             if due_ns is None:
                 continue
@@ -186,17 +186,17 @@ def summarize(
     left_out: defaultdict[str, set[str]] = defaultdict(set)
     for name, digest in gone:
         left_out[name].add(digest)
-    for timers in plan.timers(left_out):
-        if isinstance(timers, DueTimes):
-            account.add_up(timers)
+    for found in plan.timers(left_out):
+        if isinstance(found, DueTimes):
+            account.add_up(found)
         else:
-            account.add(timers)
+            account.add(found)
         pause()
     first = now_ns // DAY_NS
     return Outlook(
         at=plan.at,
         holdings={
-            (ACTIONS[reason], reason): Holding(*account.present[reason])
+            (ACTIONS[reason], reason): ReasonTotal(*account.present[reason])
             for reason, count in plan.reasons.items()
             if count or reason in account.present
         },
@@ -214,9 +214,9 @@ def count_due(plan: Plan, span: timedelta) -> int:
     """Count the images whose timer has run out, or will within a span from the time of a plan on."""
     end_ns = nanoseconds_of(plan.at + span)
     count = 0
-    for timers in plan.timers():
-        if isinstance(timers, DueTimes):
-            count += timers.until(end_ns)[0]
+    for found in plan.timers():
+        if isinstance(found, DueTimes):
+            count += found.until(end_ns)[0]
         else:
-            count += sum(due_ns is not None and due_ns <= end_ns for _, _, due_ns, _ in timers)
+            count += sum(due_ns is not None and due_ns <= end_ns for _, _, due_ns, _ in found)
     return count

@@ -48,7 +48,7 @@ class Gathered:
     remembered: Mapping[TagName, Remembered]
     marks: tuple[Key, ...]
     mark_times: Mapping[Key, int]
-    kept_by_reads: int
+    held_back: int
     clears: tuple[tuple[Key, Reason], ...]
     pruned: tuple[Key, ...]
     ready_images: int
@@ -87,7 +87,7 @@ class Gathered:
                 for name, part in busy
                 for digest, begins_ns in part.mark_times.items()
             },
-            kept_by_reads=sum(part.kept_by_reads for _, part in busy),
+            held_back=sum(part.held_back for _, part in busy),
             clears=tuple(((name, digest), reason) for name, part in busy for digest, reason in part.clears),
             pruned=tuple((name, digest) for name, part in busy for digest in part.pruned),
             ready_images=sum(part.ready_images for part in parts.values()),

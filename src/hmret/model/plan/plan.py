@@ -77,7 +77,7 @@ class Plan:
     """By how much those decisions change the number of images for each reason."""
     _everywhere: tuple[Reason, ...]
     """The reasons against every deletion at this hour."""
-    _protections: Mapping[str, "Protected"]
+    _protections: Mapping[str, "KnownProtection"]
     _inventory: Inventory
     _gathered: Gathered
     braking: Braking | None
@@ -151,7 +151,7 @@ class Plan:
             else:
                 yield (
                     Timed(image, reason, due_ns, part.owners(image.digest))
-                    for image, reason, due_ns in part.timers(self._at_ns, finals)
+                    for image, reason, due_ns in part.iterate_due_times(self._at_ns, finals)
                     if left is None or image.digest not in left
                 )
 
@@ -290,7 +290,7 @@ class Plan:
 
     def parts_for(
         self, inventory: Inventory, context: PlanContext, now_ns: int
-    ) -> tuple[Mapping[str, RepositoryPlan], Mapping[str, "Protected"]]:
+    ) -> tuple[Mapping[str, RepositoryPlan], Mapping[str, "KnownProtection"]]:
         """Return the parts that a later plan may reuse, provided that nothing in them has changed."""
         # guard(tag-memory-renews-plan): Images that moved tags once pointed to stay; where that memory
         # changes, no decision of an earlier plan stands.
@@ -312,7 +312,7 @@ class Plan:
         return None
 
 
-class Protected(msgspec.Struct, frozen=True, eq=False, gc=False):
+class KnownProtection(msgspec.Struct, frozen=True, eq=False, gc=False):
     """What the references to one repository protect, and the inputs on which that depends."""
 
     references: tuple[Reference, ...]

@@ -57,7 +57,7 @@ class RepositoryPlan:
     """Digests whose timer starts in this sweep, sorted."""
     mark_times: Mapping[str, int]
     """When such a timer starts, where that is earlier than now, by digest."""
-    kept_by_reads: int
+    held_back: int
     """How many of those would be due if their disks had not been read unseen."""
     clears: tuple[tuple[str, Reason], ...]
     """Digests that have a state although they should have none, and why, sorted."""
@@ -142,7 +142,7 @@ class RepositoryPlan:
         """
         if self.marks or self.inputs.shared or any(map(_has_links, self.images.values())):
             return None
-        return add_up(self.timers(0, NO_FINALS))
+        return add_up(self.iterate_due_times(0, NO_FINALS))
 
     @cached_property
     def evictable(self) -> tuple[tuple[int, Image], ...]:
@@ -184,7 +184,9 @@ class RepositoryPlan:
         """Count the repositories that share the content of an image; 1: it is not shared."""
         return len(self.inputs.shared.get(digest, _ALONE))
 
-    def timers(self, now_ns: int, finals: Mapping[str, Reason]) -> Iterator[tuple[Image, Reason, int | None]]:
+    def iterate_due_times(
+        self, now_ns: int, finals: Mapping[str, Reason]
+    ) -> Iterator[tuple[Image, Reason, int | None]]:
         """Yield for each image why it stays or goes, and when it falls due; in no particular order.
 
         `finals`: the reasons decided beyond this repository, by digest.
@@ -198,7 +200,7 @@ class RepositoryPlan:
                 since_ns = evaluator.expiry.unused_since(image)
                 if reason is Reason.NEWLY_UNUSED:
                     since_ns = self.mark_times.get(image.digest, now_ns)
-                yield image, finals.get(image.digest, reason), evaluator.expires_at(image, since_ns)
+                yield image, finals.get(image.digest, reason), evaluator.goes_at(image, since_ns)
 
     def count(self, counts: dict[Reason, int]) -> None:
         """Add the number of images for each reason to the counts."""
@@ -245,7 +247,7 @@ def plan_repository(name: str, inputs: RepositoryInputs, context: PlanContext, n
     numbers = bytearray()
     marks: list[str] = []
     mark_times: dict[str, int] = {}
-    kept_by_reads = 0
+    held_back = 0
     clears: list[tuple[str, Reason]] = []
     due_alone: list[tuple[int, str]] = []
     due_shared: list[tuple[int, str, Reason]] = []
@@ -282,7 +284,7 @@ def plan_repository(name: str, inputs: RepositoryInputs, context: PlanContext, n
             # plan may be kept for later ones, before which the image can have been used.
             if begins_ns != now_ns:
                 mark_times[digest] = begins_ns
-            kept_by_reads += expiry.was_read_when_due(image)
+            held_back += expiry.was_read_when_due(image)
         elif digest in shared and reason in DUE:
             due_shared.append((expiry.unused_since(image) or 0, digest, reason))
         elif reason is Reason.EXPIRED:
@@ -300,7 +302,7 @@ def plan_repository(name: str, inputs: RepositoryInputs, context: PlanContext, n
         ready_images=ready,
         marks=tuple(sorted(marks)),
         mark_times=mark_times,
-        kept_by_reads=kept_by_reads,
+        held_back=held_back,
         clears=tuple(sorted(clears)),
         due_alone=tuple(sorted(due_alone)),
         due_shared=tuple(sorted(due_shared)),

@@ -167,21 +167,21 @@ class Selection:
     braking: Braking | None = None
     pressure: Pressure | None = None
 
-    def postpone_all(self, reason: Reason) -> None:
+    def hold_back_all(self, reason: Reason) -> None:
         """Hold back everything that was going."""
         self.postponed.update(dict.fromkeys(self.going, reason))
         self.going = []
 
-    def postpone(self, reasons: Mapping[Choice, Reason]) -> None:
+    def hold_back(self, reasons: Mapping[Choice, Reason]) -> None:
         """Hold back some of what was going; an image taken for space gets its earlier reason back."""
         if not reasons:
             return
         self.going = [choice for choice in self.going if choice not in reasons]
         for choice, reason in reasons.items():
-            self._hold_back(choice, reason)
+            self._hold_back_one(choice, reason)
         self.project()
 
-    def _hold_back(self, choice: Choice, reason: Reason) -> None:
+    def _hold_back_one(self, choice: Choice, reason: Reason) -> None:
         if choice not in self.pressed:
             self.postponed[choice] = reason
         elif (earlier := self.pressed.pop(choice)) is not None:
@@ -199,13 +199,13 @@ class Selection:
             self.pressed[choice] = self.postponed.pop(choice, None)
             self.going.append(choice)
 
-    def put_off(self, choices: Iterable[Choice]) -> None:
+    def defer(self, choices: Iterable[Choice]) -> None:
         """Put off images to a later sweep; one taken for space gets its earlier reason back."""
-        put_off: list[Substitute] = []
+        deferred: list[Substitute] = []
         for choice in choices:
-            put_off.append(Substitute((choice,), for_space=choice in self.pressed))
-            self._hold_back(choice, Reason.DEFERRED)
-        self.substitutes = [*put_off, *self.substitutes]
+            deferred.append(Substitute((choice,), for_space=choice in self.pressed))
+            self._hold_back_one(choice, Reason.DEFERRED)
+        self.substitutes = [*deferred, *self.substitutes]
 
     def final_reasons(self) -> Mapping[str, Mapping[str, Reason]]:
         """Return the reasons decided here, which take the place of the repositories' own, by repository and digest."""
@@ -240,7 +240,7 @@ class BrakeStep:
             # guard(brake-holds-mass-expiry): When too much expires at once, a setting or a clock may be
             # wrong; all of it stays until that has been announced for long enough.
             if not is_released:
-                selection.postpone_all(Reason.BRAKE)
+                selection.hold_back_all(Reason.BRAKE)
 
 
 @frozen
@@ -255,7 +255,7 @@ class WindowStep:
         # is deleted.
         if not self.window.is_open(self.now):
             selection.is_closed = True
-            selection.postpone_all(Reason.OUTSIDE_WINDOW)
+            selection.hold_back_all(Reason.OUTSIDE_WINDOW)
 
 
 @frozen
@@ -271,7 +271,7 @@ class QuotaStep:
         selection.going, rest = going[:count], going[count:]
         if not rest:
             return
-        selection.put_off(rest)
+        selection.defer(rest)
         selection.project()
 
     def _fitting(self, choices: list[Choice]) -> int:

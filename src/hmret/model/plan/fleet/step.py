@@ -25,7 +25,7 @@ class FleetStep:
 
     def apply(self, selection: Selection) -> None:
         judge = self.judge
-        selection.postpone(
+        selection.hold_back(
             {
                 choice: reason
                 for choice in last_units(selection.going, judge.repeated if selection.going else {})
@@ -58,7 +58,7 @@ class FleetLimitStep:
             return
         # guard(fleet-last-for-space-stays): Of two images with one digest the disk may take both; then the last of
         # them is a copy of the fleet.
-        selection.postpone(
+        selection.hold_back(
             {
                 choice: reason
                 for choice in last_units(selection.going, self.judge.repeated)
@@ -87,7 +87,7 @@ class UnaskedStep:
         asked = [one for one in last if judge.depends_on_facts(for_space=one in selection.pressed)]
         unasked = [choice for choice in asked if choice.digest not in judge.view.facts]
         # guard(fleet-asks-before-deleting): What etcd has not been asked about may be the last copy, so it stays.
-        selection.postpone(dict.fromkeys(unasked, Reason.FLEET_UNREACHABLE))
+        selection.hold_back(dict.fromkeys(unasked, Reason.FLEET_UNREACHABLE))
         selection.unasked = tuple(choice.digest for choice in unasked)
         selection.to_ask += tuple(choice.digest for choice in asked)
         selection.to_release = len(last) - len(unasked)
