@@ -46,7 +46,7 @@ class Ledger:
     """Of what had been in the cache before."""
     deletions: int = 0
     deleted_early: int = 0
-    """Those of them for want of space."""
+    """Those of them that went to free space."""
     sweeps: int = 0
     fell_short: int = 0
     """Sweeps that could not reach the low mark."""

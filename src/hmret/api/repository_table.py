@@ -48,7 +48,7 @@ class RepositoryRow:
             self.newest_ns = created_ns if self.newest_ns is None else max(self.newest_ns, created_ns)
         if verdict.reason in STAYS or verdict.expires_at_ns is None:
             return
-        # What a sweep deletes for want of space goes before all that has to wait.
+        # What a sweep deletes to free space goes before all that has to wait.
         at_ns = 0 if verdict.reason is Reason.DISK_PRESSURE else verdict.expires_at_ns
         if self.next is None or (at_ns, verdict.digest) < self.next:
             self.next = at_ns, verdict.digest

@@ -199,7 +199,7 @@ class Surveyor:
         Args:
             moment: when.
             leases: those in force; None: query them.
-            uses: what was used since the last survey. A use of content counts for all its owners: if the
+            uses: what was used since the last sweep. A use of content counts for all its owners: if the
                 repository by which it was used did not own it then, or no longer does, the content is treated
                 as if leased.
             disk: how full it is; None: irrelevant.

@@ -38,7 +38,7 @@ class DueRow(msgspec.Struct, frozen=True, gc=False):
 
 
 class Deletion(msgspec.Struct, frozen=True, gc=False):
-    """An image that goes, with all its rows.
+    """A unit that goes, with all its rows.
 
     This is not an attrs class: there may be very many at once, and a struct without `gc` keeps them out of the
     garbage collector's rounds.
@@ -47,7 +47,7 @@ class Deletion(msgspec.Struct, frozen=True, gc=False):
     digest: str
     rows: tuple[DueRow, ...]
     is_content: bool
-    """Whether it is content; else it is the own folder of the repository of its only row."""
+    """Whether it is content; else it is the folder of its only row's repository."""
 
     @property
     def repository(self) -> str:
@@ -94,7 +94,7 @@ class Recheck:
 
 @frozen
 class Kept:
-    """An image that stays after all."""
+    """A unit that stays after all."""
 
     deletion: Deletion
     reason: Reason | None
@@ -108,7 +108,7 @@ class Kept:
 
 @frozen
 class Failed:
-    """An image whose deletion failed; it is whole and in its place unless it is `unfinished`."""
+    """A unit whose deletion failed; it is whole and in its place unless it is `unfinished`."""
 
     deletion: Deletion
     path: str

@@ -146,7 +146,7 @@ class CopyFacts:
         return self.newest_registered if self.last_used is None else self.last_used
 
     def last_used_at(self, now: datetime) -> datetime:
-        """Return that time, which no wrong clock puts into the future; `now` where nothing is known."""
+        """Return that time; `now` where none is known, or a wrong clock has put it too far ahead."""
         since = self.last_used_or_registered
         return now if since is None or since - now > _FUTURE_TOLERANCE else since
 
@@ -198,7 +198,7 @@ class FleetSummary:
     disk_bytes: int
     """The blocks of all its copies."""
     due: int
-    """Images that are due now."""
+    """Images that are due now, as `Plan.expired` counts them."""
     due_24h: int
     """Images that fall due within a day, those that are due now included."""
     policy: str
@@ -229,7 +229,7 @@ class FleetLink(Protocol):
         ...
 
     def use_policy(self, fingerprint: str) -> None:
-        """Take the fingerprint of the policy in force, by which tokens are taken; never waits."""
+        """Record the fingerprint of the policy in force, by which tokens are taken; never waits."""
         ...
 
     async def take_token(self, count: int) -> bool:
@@ -253,13 +253,13 @@ class FleetLink(Protocol):
         ...
 
     async def saw(self, copies: Collection[WholeCopy]) -> None:
-        """Take what a survey found: all copies here. New ones are registered, others taken out of the count."""
+        """Record what a survey found: all copies here. New ones are registered, those gone taken out of the count."""
         ...
 
     def tell_use(self, digests: Collection[str], at: datetime) -> None:
-        """Take the use of some images, to be told to the fleet later; never waits."""
+        """Record the use of some images, to be told to the fleet later; never waits."""
         ...
 
     async def tell_summary(self, summary: FleetSummary) -> None:
-        """Take what the others are told of this host."""
+        """Record what the others are to be told of this host."""
         ...

@@ -34,7 +34,7 @@ class SharedDisk(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class Image(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """One digest folder of the cache.
+    """A row: one digest of one repository. Its `folders` are what is on the disk for it; a `copy` is one of them.
 
     This is not an attrs class: there may be hundreds of thousands of instances, and a struct without `gc` keeps
     them out of the garbage collector's rounds.

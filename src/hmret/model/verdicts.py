@@ -17,7 +17,11 @@ class Action(enum.StrEnum):
 
 
 class Reason(enum.StrEnum):
-    """Why an image stays or goes; reasons are checked in this order, and the first that applies decides."""
+    """Why an image stays or goes, in the order in which the reasons are checked and listed.
+
+    The first that applies to its row decides, unless a decision on the whole cache takes its place: other owners of its
+    content, the brake, the hours, the fleet or the limits of one sweep keep it, or it must go to free disk space.
+    """
 
     NOT_READY = "not_ready"
     BROKEN = "broken"
@@ -106,19 +110,25 @@ class Verdict:
     size_bytes: int
     """The size that the metadata states."""
     disk_bytes: int
-    """The blocks that the disk occupies, whether or not other links share them."""
+    """The blocks of all its folders' disks, whether or not other links share them; of shared content, those of the
+    folders of all its rows. A disk with two names here counts once.
+    """
     action: Action
     """What a sweep does with it."""
     reason: Reason
-    """The first reason that applies."""
+    """The first reason that applies, or the decision on the whole cache that takes its place."""
     blockers: tuple[Reason, ...]
     """Every reason against deleting the image now; empty where the image goes."""
     referenced_by: tuple[str, ...]
     """`instance/ID`, `snapshot/ID` or an embedder's own names, sorted."""
     unused_since_ns: int | None
-    """The timer as recorded, in nanoseconds since the epoch; None: no timer, or an invalid one."""
+    """The start of its timer, in nanoseconds since the epoch; None: no timer, or one that does not count. Where the
+    timer is to be cleared, the last unseen read of its disk if that is later.
+    """
     expires_at_ns: int | None
-    """When its window ends, in nanoseconds since the epoch; None: no timer, or one that never runs out."""
+    """When it falls due, whatever else keeps it: at the end of its window or, if that is later, when it reaches the
+    minimum age. In nanoseconds since the epoch; None: no timer, or it never falls due.
+    """
     broken: str | None = None
     """What is wrong with the folder; None: nothing."""
     rule: int | None = None
@@ -143,7 +153,7 @@ class Verdict:
 
     @property
     def expires_at(self) -> datetime | None:
-        """When its window ends, truncated to microseconds; None also where that is beyond the year 9999."""
+        """When it falls due, truncated to microseconds; None also where that is beyond the year 9999."""
         return None if self.expires_at_ns is None else datetime_of(self.expires_at_ns)
 
 

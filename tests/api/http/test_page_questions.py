@@ -76,7 +76,7 @@ QUESTIONS = {
         ["#tiles a[href='#view=disk']"],
         "#view=disk",
         "#disk",
-        ("Images go for want of space", "What is in quarantine goes first", "Has to come free 11"),
+        ("Images are deleted to free space", "What is in quarantine goes first", "Has to come free 11"),
     ),
     "what is in quarantine, and how does it come back": (
         ["#tiles a[href='#view=quarantine']"],

@@ -1,6 +1,6 @@
 // How full the disk is, what fills it, and what its limits would have go.
 const SPACES = {
-  unknown: "The disk cannot be measured", no_limit: "No limit is set", within: "No limit is exceeded", pressed: "Images go for want of space",
+  unknown: "The disk cannot be measured", no_limit: "No limit is set", within: "No limit is exceeded", pressed: "Images are deleted to free space",
   held_up: "A limit is exceeded, and nothing may go now", out_of_reach: "The low mark is out of reach", futile: "Deletions free no space here",
 };
 const SPACE_PARTS = [["images", "Images", "s-images"], ["quarantine", "Quarantine", "s-quarantine"], ["trash", "Being erased", "s-trash"], ["other", "Everything else", "s-other"], ["available", "Free", "s-free"]];

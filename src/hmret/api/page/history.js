@@ -1,5 +1,5 @@
 // What went, when and why; and what the last sweep did.
-const reasonOf = (reason) => ({ expired: "window ended", disk_pressure: "want of space", finished: "finished after a crash", "": "–" })[reason] ?? plain(reason);
+const reasonOf = (reason) => ({ expired: "window ended", disk_pressure: "to free space", finished: "finished after a crash", "": "–" })[reason] ?? plain(reason);
 function showSweep() {
   const last = status?.last_sweep;
   if (!last || $("view-history").hidden) return;

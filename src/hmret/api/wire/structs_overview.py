@@ -61,7 +61,7 @@ class SpaceDocument(Document, frozen=True):
     low_bytes: Count | None
     max_used_bytes: Count | None
     excess_bytes: Annotated[Count, Meta(description="What has to come free; 0: no limit is exceeded.")]
-    going_images: Annotated[Count, Meta(description="Images that the last plan deletes for want of space.")]
+    going_images: Annotated[Count, Meta(description="Images that the last plan deletes to free space.")]
     retry_seconds: Seconds | None
 
 

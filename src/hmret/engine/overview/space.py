@@ -61,7 +61,7 @@ class Space:
     excess_bytes: int
     """What has to come free to reach the low mark and `max_used`; 0: no limit is exceeded."""
     going_images: int
-    """Images that the last plan deletes for want of space."""
+    """Images that the last plan deletes to free space."""
     retry_seconds: float | None
     """How long attempts still pause; None: they do not."""
 

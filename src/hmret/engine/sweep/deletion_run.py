@@ -57,9 +57,11 @@ class BatchResult:
     """The name of its intents; empty: there are none."""
     retired: Sequence[Retired] = ()
     left: list[Deletion] = attrs.field(factory=list)
-    """Those that were not reached while the check of the references was recent enough."""
+    """Those that wait: not reached while the check of the references was recent enough, or not begun, as deletion was
+    suspended or their intents could not be written.
+    """
     is_last: bool = False
-    """Whether nothing more is to be deleted in this sweep."""
+    """Whether no further batch follows; after new settings the sweep may go on with the rest."""
 
 
 @define(eq=False)
@@ -85,7 +87,7 @@ class DeletionRun:
     leases_offered: bool | None = None
     """Whether the kernel's file leases work here; None: not tried yet."""
     gone_units: set[Key] = attrs.field(factory=set, init=False)
-    """The images that have left the cache in this sweep and have not been brought back, by their first row."""
+    """The units that have left the cache in this sweep and have not been brought back, by the key of their first row."""
     not_freed: set[Key] = attrs.field(factory=set, init=False)
     """Those of them whose bytes could not be freed."""
     _links_beside: dict[str, list[Link]] = attrs.field(factory=dict, init=False)
@@ -133,7 +135,7 @@ class DeletionRun:
             may_go_on: called before each batch; what is left when it returns false waits for another sweep.
             is_interrupted: called before each image, from any thread.
 
-        Returns the images that were not reached, by the first row of each.
+        Returns the images that still wait, by the first row of each.
         """
         waiting = await self.threads.run_alone(_ordered, deletions)
         view = self.deleter.new_view(scan.tag_folders)
@@ -286,7 +288,7 @@ class DeletionRun:
             taken_ns = max(self.monotonic_ns() - looked_ns, 1)
             self._batch = min(max(within_ns * len(given.done) // taken_ns, _FEWEST), _MOST)
         gone = self._add_outcomes(retired, boot_ns, ledger)
-        # If all of them still wait for their turn, the deleter has been stopped.
+        # If all of them still wait for their turn, the deleter was stopped, or new settings interrupted it.
         return BatchResult(
             retired.batch_name,
             gone,

@@ -87,7 +87,7 @@ class PlanExecution:
     _wanted_bytes: int = attrs.field(init=False)
     """The bytes to free from the quarantine because of disk pressure."""
     _tried: dict[Key, Deletion] = attrs.field(factory=dict, init=False)
-    """The images whose deletion was tried, by their first row."""
+    """The units whose deletion was tried, by the key of their first row."""
 
     def __attrs_post_init__(self) -> None:
         plan = self.plan
@@ -136,8 +136,8 @@ class PlanExecution:
     def _may_start_batch(self) -> bool:
         """Return whether the hours allow the next batch.
 
-        A plan made outside of them has only images that may go at any hour, for want of space; any other ends with
-        them.
+        A plan made outside of them has only images that may be deleted at any hour, to free space; any other
+        ends with them.
         """
         window = self.planner.policy.window
         return self._is_outside_hours or window.is_open(datetime_of(self.surveyor.now_ns()))
@@ -255,7 +255,10 @@ class PlanExecution:
         return (deletion for key, deletion in self._tried.items() if key in gone)
 
     def _fitting(self, images: Sequence[Choice | Deletion]) -> int:
-        """Return how many, from the first on, fit into the limits of the sweep after what has gone; one always fits."""
+        """Return how many, from the first on, fit into the limits of the sweep after what has gone.
+
+        The first image of a sweep always fits its byte limit.
+        """
         policy = self.planner.policy
         gone = len(self.deletion_run.gone_units)
         count = len(images)

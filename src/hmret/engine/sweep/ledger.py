@@ -27,7 +27,7 @@ from hmret.model.verdicts import Reason
 
 def blocked_detail(error: OSError) -> str:
     """Say why no image can be deleted, and the remedy, in one line."""
-    problem = f"no image can be deleted, as what is about to be done cannot be written down: {error.strerror}"
+    problem = f"no image can be deleted, because the deletion cannot be recorded first: {error.strerror}"
     if error.errno in NO_SPACE:
         return f"{problem}; {NO_SPACE_REMEDY}"
     return problem
@@ -58,7 +58,7 @@ class SweepLedger:
     """The failure because of which no more images can be deleted: no intents can be written."""
     deleted: list[DeletedImage] = attrs.field(factory=list)
     doubtful: set[Key] = attrs.field(factory=set)
-    """Images for which the last look found something other than the plan was based on."""
+    """Rows that were not as the plan had them, or whose deletion failed or was undone; the next survey reads them again."""
     errors: list[SweepError] = attrs.field(factory=list)
     _lines: list[Facts] = attrs.field(factory=list, init=False)
     """Lines of the journal that have not been written yet."""
@@ -144,7 +144,7 @@ class SweepLedger:
         self._add_failure(intent.key, "not_put_back", path, error.strerror or str(error))
 
     def add_erased_from_quarantine(self, held: HeldImage, disk_bytes: int) -> None:
-        """Enter an image that has left the quarantine for good."""
+        """Enter an image that has left the quarantine for good; the journal's event is `release`."""
         self.counts["released_images"] += len(held.rows)
         self.counts["released_bytes"] += disk_bytes
         # Bytes count once, with the first row.
@@ -176,7 +176,10 @@ class SweepLedger:
         self.enter(Entry("kept", keys[0], {"reason": reason, **detail}, level))
 
     def add_copy_released(self, deletions: Iterable[Deletion]) -> None:
-        """Enter images whose copies here no longer count in the fleet, right before they are to go."""
+        """Enter images whose copies here no longer count in the fleet, right before they are to go.
+
+        The journal's event is `released`.
+        """
         self.enter(*(Entry("released", deletion.key) for deletion in deletions))
 
     def add_kept_by_fleet(self, deletion: Deletion, outcome: ReleaseOutcome) -> None:

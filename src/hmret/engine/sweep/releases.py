@@ -59,7 +59,7 @@ class Releases:
         Args:
             batch: the images, in the order in which they are deleted.
             scan: the scan that their plan was made from.
-            gone: what has left the cache in this sweep, by first rows.
+            gone: the units that have left the cache in this sweep, by the keys of their first rows.
             ledger: the account of the sweep.
         """
         last = await self._last_of(batch, scan, gone)

@@ -107,7 +107,7 @@ def _is_too_young(image: Image, evaluator: "Evaluator") -> bool:
 
 
 def _is_backing_off(image: Image, evaluator: "Evaluator") -> bool:
-    """Return whether its deletion failed lately."""
+    """Return whether its deletion failed lately, or an obstacle would make it fail."""
     return image.digest in evaluator.inputs.backing_off
 
 
@@ -272,7 +272,10 @@ class Evaluator:
         return gaps.latest_moved_to(self.now_ns - rules.usual.window_ns), self.now_ns
 
     def goes_at(self, image: Image, since_ns: int | None) -> int | None:
-        """Return when an image unused since then goes if nothing changes, in nanoseconds; None: never."""
+        """Return when an image unused since then goes if nothing changes, in nanoseconds; None: never.
+
+        Never, too, for one of the newest, which stays; `Verdict.expires_at_ns` tells when it falls due all the same.
+        """
         return None if image.digest in self.latest else self.expiry.due_at(image, since_ns)
 
     def verdict(

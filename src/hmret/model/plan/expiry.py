@@ -40,7 +40,7 @@ class Expiry:
         """Return the start of an image's timer; None where it has none that counts.
 
         A timer too far in the future does not count. Nor does one older than the image, which belongs to an
-        image that was removed and has been pulled again, or one from before the disk was last read unseen.
+        earlier pull of it, or one from before the disk was last read unseen.
         """
         since_ns = self.timers.get(image.digest)
         # guard(future-timer-restarts): A timer from the future was set by a wrong clock: it starts again, or

@@ -25,7 +25,7 @@ _NOTHING = (0, 0)
 
 @frozen
 class ReasonTotal:
-    """Images that a cache holds for the same reason."""
+    """The images that a cache holds for one reason, added up."""
 
     images: int
     disk_bytes: int

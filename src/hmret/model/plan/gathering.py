@@ -41,14 +41,15 @@ class Gathered:
 
     due_shared: DueShared
     expired: tuple[Choice, ...]
-    """Images that are due, even if a host-wide reason or a failed attempt holds them back; longest unused
-    first.
+    """The units that are due, longest unused first, but not those kept by a suspension or a failed attempt. The brake,
+    the hours, the fleet and the limits of one sweep may still hold some back.
     """
     stale_references: tuple[StaleReference, ...]
     remembered: Mapping[TagName, Remembered]
     marks: tuple[Key, ...]
     mark_times: Mapping[Key, int]
     held_back: int
+    """How many of the marks would be due if their disks had not been read unseen."""
     clears: tuple[tuple[Key, Reason], ...]
     pruned: tuple[Key, ...]
     ready_images: int

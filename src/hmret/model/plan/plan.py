@@ -57,7 +57,9 @@ class Plan:
     held_back: int
     """How many images would be due if their disks had not been read unseen."""
     expired: int
-    """How many images are due, even if a host-wide reason or a failed attempt holds them back."""
+    """How many units are due, including those held back by the brake, the hours, the fleet or the limits of one sweep,
+    but not those kept by a suspension or a failed attempt.
+    """
     clears: tuple[tuple[Key, Reason], ...]
     """Images that have a state although they should have none, and why."""
     pruned: tuple[Key, ...]
@@ -87,7 +89,7 @@ class Plan:
     obstacles: Mapping[Key, Obstacle] = {}
     """What prevents the deletion of images that would go otherwise, by their rows."""
     substitutes: tuple[Substitute, ...] = ()
-    """The images to delete next, in this order, if one that goes turns out not to be deletable: those beyond
+    """The units to delete next, in this order, if one that goes turns out not to be deletable: those beyond
     the limits of one sweep, and those that pressure on the disk would choose next.
     """
     unasked: tuple[str, ...] = ()
@@ -97,7 +99,7 @@ class Plan:
     fleet: FleetJudge | None = None
     """What the fleet says of copies; None: this host is in none."""
     to_release: int = 0
-    """How many images that go are the last of their digest here, so that the fleet counts one copy less."""
+    """How many units that go are the last of their digest here, so that the fleet counts one copy less."""
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -113,26 +115,26 @@ class Plan:
 
     @property
     def deletions(self) -> tuple[Verdict, ...]:
-        """The rows that go, longest unused first; rows of the same content follow one another."""
+        """The verdicts on the rows that go: those of `units`, one after another."""
         return tuple(verdict for rows in self.units for verdict in rows)
 
     @property
     def units(self) -> tuple[tuple[Verdict, ...], ...]:
-        """The images that go, longest unused first, each as the rows that share its content."""
+        """The units that go, longest unused first, each as the verdicts on all its rows."""
         return tuple(map(self.rows, self._going))
 
     @property
     def choices(self) -> tuple[Choice, ...]:
-        """The images that go, longest unused first."""
+        """The units that go, longest unused first: the choices that this plan deletes."""
         return self._going
 
     @property
     def in_stead(self) -> Iterator[Choice]:
-        """The images to delete next, in this order, if one that goes turns out not to be deletable."""
+        """The units of `substitutes`, one at a time: what to delete next, in this order."""
         return (choice for substitute in self.substitutes for choice in substitute.choices)
 
     def rows(self, choice: Choice) -> tuple[Verdict, ...]:
-        """Return the verdicts on the rows of an image that goes, or that may go in place of another."""
+        """Return the verdicts on the rows of a unit that goes, or that may go in place of another."""
         found = (self.verdict(*key) for key in choice.keys)
         return tuple(verdict for verdict in found if verdict is not None)
 
@@ -141,7 +143,8 @@ class Plan:
     ) -> Iterator[DueTimes | Iterator[Timed]]:
         """Yield for each repository, by name, when its images fall due: added up, or each with its reason.
 
-        Images that are `gone`, by repository and digest, are left out. Costs much less than `verdicts`.
+        These are due times; `mark_times` and an inventory's `states` are the times at which timers start. Images that
+        are `gone`, by repository and digest, are left out. Costs much less than `verdicts`.
         """
         for name, part in sorted(self._parts.items()):
             finals, left = self._finals.get(name, NO_FINALS), gone.get(name)
@@ -280,7 +283,7 @@ class Plan:
 
     @property
     def is_closed(self) -> bool:
-        """Whether nothing goes at this hour, except, where that is allowed, for want of space."""
+        """Whether nothing is deleted at this hour except, where that is allowed, to free space."""
         return Reason.OUTSIDE_WINDOW in self._everywhere
 
     def newest(self, repository: str) -> tuple[Image, ...]:

@@ -39,7 +39,7 @@ class PressureStep:
     usage: DiskUsage
     is_suspended: bool
     yields: bool
-    """Whether images may go at any hour for want of space."""
+    """Whether images may be deleted at any hour to free space."""
     gaps: Gaps = NO_GAPS
     """Time that no sweep watched, which does not count as unused."""
 
@@ -120,7 +120,7 @@ class PressureStep:
         return excess * min(cache_bytes, self.usage.used_bytes) // self.usage.used_bytes if excess else 0
 
     def _groups(self, selection: Selection) -> list[_Group]:
-        """List the groups of images that may go for want of space, longest unused first.
+        """List the groups of images that may be deleted to free space, longest unused first.
 
         Disks with links that stay are left out: their bytes would not be freed.
         """
@@ -176,7 +176,10 @@ def _groups_of(  # noqa: C901 - two passes over all disks
 
 
 def without_state_of_other_policy(candidate: Policy, in_force: Policy, inventory: Inventory) -> Inventory:
-    """Return an inventory without the state of disk limits that another policy does not have."""
+    """Return an inventory for a candidate, without what belongs to the policy in force alone.
+
+    That is the pressure on the disk, where the limits differ, and the release of the brake, where that differs.
+    """
     usage = inventory.disk
     if usage is not None and candidate.disk != in_force.disk:
         usage = attrs.evolve(usage, is_pressed=False, is_backing_off=False, is_futile=False)

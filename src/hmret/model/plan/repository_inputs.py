@@ -67,7 +67,7 @@ class RepositoryInputs(msgspec.Struct, frozen=True, eq=False, gc=False):
         )
 
     def match(self, other: "RepositoryInputs") -> bool:
-        """Return whether two sets of inputs are the very same objects."""
+        """Return whether two sets of inputs are the same: the large ones the very same objects, the others equal."""
         return (
             self.repository is other.repository
             and self.timers is other.timers

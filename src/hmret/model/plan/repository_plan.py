@@ -58,7 +58,7 @@ class RepositoryPlan:
     mark_times: Mapping[str, int]
     """When such a timer starts, where that is earlier than now, by digest."""
     held_back: int
-    """How many of those would be due if their disks had not been read unseen."""
+    """How many of the marks would be due if their disks had not been read unseen."""
     clears: tuple[tuple[str, Reason], ...]
     """Digests that have a state although they should have none, and why, sorted."""
     due_alone: tuple[tuple[int, str], ...]
@@ -150,7 +150,7 @@ class RepositoryPlan:
         evaluator = self.evaluator
         found = []
         for image, reason in self.decisions:
-            # guard(pressure-takes-only-waiting): For want of space only images go that nothing but their
+            # guard(pressure-takes-only-waiting): To free space, only images go that nothing but their
             # window keeps: pins, leases and the newest hold on a full disk, too.
             if reason is Reason.RETENTION_WINDOW and tuple(evaluator.reasons(image)) == (reason,):
                 found.append((evaluator.expiry.unused_since(image) or 0, image))

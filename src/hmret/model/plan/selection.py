@@ -1,7 +1,7 @@
 """Choosing what goes in one sweep, among the images that have expired and those that only their window keeps.
 
 Each step looks at the whole cache, and is a value with one method. In order, the steps hold back images that
-have expired, add images that must go to free disk space, and put off what is too much for one sweep.
+have expired, add images that must go to free disk space, and defer what is too much for one sweep.
 
 What they decide is **final**: a reason that takes the place of the repository's own.
 """
@@ -24,7 +24,7 @@ from hmret.model.verdicts import Reason
 
 
 class Choice(msgspec.Struct, frozen=True, order=True, gc=False):
-    """An image that may go, with all its rows; sorted by how long it has been unused.
+    """A unit that may go, with all its rows; sorted by how long it has been unused.
 
     This is not an attrs class: there may be very many at once, and a struct without `gc` keeps them out of the
     garbage collector's rounds.
@@ -137,7 +137,7 @@ class Selection:
 
     now_ns: int
     going: list[Choice]
-    """Images that have expired, and later also those that go for want of space; longest unused first."""
+    """Images that have expired, and later also those deleted to free space; longest unused first."""
     eligible: int
     """Images that may be deleted at all, now or later; shared content counts once."""
     cache_bytes: Callable[[], int]
@@ -149,13 +149,13 @@ class Selection:
     postponed: dict[Choice, Reason] = attrs.field(factory=dict)
     """Images that have expired but stay for now, and why."""
     pressed: dict[Choice, Reason | None] = attrs.field(factory=dict)
-    """Images that go for want of space, and why they were held before; None: they had not expired."""
+    """Images deleted to free space, and why they were held before; None: they had not expired."""
     substitutes: list[Substitute] = attrs.field(factory=list)
     """The images to delete next, in this order, if one that was going cannot be deleted."""
     is_closed: bool = False
     """Whether nothing may go at this hour."""
     may_go_early: Callable[[Choice], bool] = lambda _: True
-    """Returns whether an image may go for want of space, as far as that is known."""
+    """Returns whether an image may be deleted to free space, as far as that is known."""
     unasked: tuple[str, ...] = ()
     """The digests about whose other copies the fleet has to be asked before they may go."""
     to_ask: tuple[str, ...] = ()
@@ -194,13 +194,13 @@ class Selection:
             self.pressure = attrs.evolve(self.pressure, projected_bytes=projected)
 
     def press(self, choices: Iterable[Choice]) -> None:
-        """Add images that go for want of space."""
+        """Add images that are deleted to free space."""
         for choice in choices:
             self.pressed[choice] = self.postponed.pop(choice, None)
             self.going.append(choice)
 
     def defer(self, choices: Iterable[Choice]) -> None:
-        """Put off images to a later sweep; one taken for space gets its earlier reason back."""
+        """Leave images to a later sweep, or to this one in place of others; one taken for space gets its earlier reason back."""
         deferred: list[Substitute] = []
         for choice in choices:
             deferred.append(Substitute((choice,), for_space=choice in self.pressed))
@@ -260,7 +260,7 @@ class WindowStep:
 
 @frozen
 class QuotaStep:
-    """Puts off what is too much for one sweep; those unused the longest go first, and one always goes."""
+    """Defers what is too much for one sweep; those unused the longest go first, and one always goes."""
 
     max_deletes: int
     max_bytes: int

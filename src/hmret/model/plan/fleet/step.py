@@ -71,8 +71,8 @@ class FleetLimitStep:
 class UnaskedStep:
     """Holds back images that would go until the fleet has been asked about them.
 
-    A plan is made again once it has been asked, so what is held back here in the last one is what etcd did not answer
-    in time about; hence the reason, although etcd may be there.
+    A plan is made again once it has been asked, so anything still held back here in the final plan is an image about
+    which etcd did not answer in time; hence `FLEET_UNREACHABLE`, even if etcd is up.
     """
 
     judge: FleetJudge
