@@ -10,7 +10,7 @@ from hmret.actors.deleter import Deleter
 from hmret.disk.deletion.outcomes import BatchRetired, Retired
 from hmret.disk.deletion.recovery.quarantine_records import HeldImage
 from hmret.disk.deletion.trash.intents import TrashEntry
-from hmret.model.deletion import Deletion, Failed, Kept, Recheck
+from hmret.model.deletion import Deletion, Failed, Kept, RetireCriteria
 from hmret.model.errors import EngineClosedError
 from hmret.model.images import Key
 from hmret.model.times import nanoseconds_of
@@ -37,7 +37,7 @@ from support.patience import patiently
 
 ALPINE = "docker.io/library/alpine"
 TRASH = f"{DATA}/system/hmret/trash"
-LOOK = Recheck(frozenset(), 1, nanoseconds_of(START) + 1)
+LOOK = RetireCriteria(frozenset(), 1, nanoseconds_of(START) + 1)
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ async def test_freeing_tells_the_bytes_and_leaves_no_trash(
 
 async def test_what_is_protected_by_now_is_kept(deleter: Deleter, filesystem: MemoryFilesystem) -> None:
     kept, gone = make_due(filesystem, "a"), make_due(filesystem, "b")
-    batch = await deleter.retire([kept, gone], Recheck(frozenset([kept.key]), 1, START_NS + 1))
+    batch = await deleter.retire([kept, gone], RetireCriteria(frozenset([kept.key]), 1, START_NS + 1))
     assert plain(batch.outcomes[0]) == Kept(kept, Reason.REFERENCED)
     assert isinstance(batch.outcomes[1], Retired)
     assert has_image(filesystem, kept.key)

@@ -22,7 +22,7 @@ from hmret.engine.opening import open_engine
 from hmret.engine.opening_inspection import open_inspection
 from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
-from hmret.model.deletion import Recheck
+from hmret.model.deletion import RetireCriteria
 from hmret.model.images import Cause, Key, Reference
 from hmret.model.times import SECOND, format_time
 from support.builders import (
@@ -976,7 +976,7 @@ async def test_opening_finishes_what_was_left_unfinished(
     caplog.set_level(logging.INFO, logger="hmret")
     key = make_due(filesystem)
     async with running(Deleter(filesystem, data_fd, platform.threads)) as deleter:
-        await deleter.retire([deletion(*key, LONG_AGO_NS)], Recheck(frozenset(), 1, START_NS))
+        await deleter.retire([deletion(*key, LONG_AGO_NS)], RetireCriteria(frozenset(), 1, START_NS))
     async with open_engine(make_config(filesystem), platform, scheduled=False):
         assert "deletion_recovered" in events(caplog)
         assert filesystem.tree(f"{DATA}/system/hmret/trash") == {}

@@ -35,7 +35,7 @@ from hmret.disk.filesystem import Filesystem
 from hmret.disk.hypeman.scan import FolderScan
 from hmret.disk.image_claim import UNCONTESTED, Claim
 from hmret.disk.layout import TRASH
-from hmret.model.deletion import Deletion, Failed, Kept, Recheck
+from hmret.model.deletion import Deletion, Failed, Kept, RetireCriteria
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -88,7 +88,7 @@ class Deleter(DiskActor):
     async def retire(
         self,
         deletions: Iterable[Deletion],
-        recheck: Recheck,
+        criteria: RetireCriteria,
         claim: Claim = UNCONTESTED,
         *,
         view: TagView | None = None,
@@ -99,7 +99,7 @@ class Deleter(DiskActor):
 
         Args:
             deletions: the images.
-            recheck: the result of re-checking them.
+            criteria: what they are judged by, as found by re-checking them.
             claim: what the caller may delete; each image is begun and ended in it.
             view: which links exist below `repositories/`; one view for all batches of a sweep. None: nothing
                 is known.
@@ -114,7 +114,7 @@ class Deleter(DiskActor):
             batch = await self._on_disk(
                 retire,
                 chosen,
-                recheck,
+                criteria,
                 batch_name=new_batch_name(),
                 claim=claim,
                 view=view,

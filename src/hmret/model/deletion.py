@@ -78,7 +78,7 @@ class Deletion(msgspec.Struct, frozen=True, gc=False):
 
 
 @frozen
-class Recheck:
+class RetireCriteria:
     """What a batch is judged by, right before it goes."""
 
     protected: AbstractSet[Key]

@@ -27,7 +27,7 @@ from hmret.disk.fingerprints import SETTLING_NS
 from hmret.disk.folders import let_go
 from hmret.disk.hypeman.links import Layout
 from hmret.disk.layout import DELETED, HIDDEN_METADATA, IMAGES, METADATA, OWN, RETENTION, TRASH
-from hmret.model.deletion import Deletion, Failed, Kept, Recheck
+from hmret.model.deletion import Deletion, Failed, Kept, RetireCriteria
 from hmret.model.images import Key
 from hmret.model.times import SECOND
 from hmret.model.verdicts import Reason
@@ -64,7 +64,7 @@ NO_LEASES = (
     errno.ENOTTY,
 )
 WINDOW_NS = 1000
-LOOK = Recheck(frozenset(), WINDOW_NS, START_NS + WINDOW_NS)
+LOOK = RetireCriteria(frozenset(), WINDOW_NS, START_NS + WINDOW_NS)
 TAGS = ("3.20", "latest")
 IN_TRASH = f"{TRASH}/{BATCH}.0"
 
@@ -92,12 +92,12 @@ def read_tag(host: Host, tag: str, name: str = ALPINE) -> Link:
     return link
 
 
-def retire_all(host: Host, *candidates: Deletion, look: Recheck = LOOK) -> list[Outcome]:
+def retire_all(host: Host, *candidates: Deletion, look: RetireCriteria = LOOK) -> list[Outcome]:
     outcomes = retire(host.filesystem, host.data_fd, candidates, look, batch_name=BATCH).outcomes
     return [*map(plain, outcomes)]
 
 
-def retire_one(host: Host, candidate: Deletion, look: Recheck = LOOK) -> Outcome:
+def retire_one(host: Host, candidate: Deletion, look: RetireCriteria = LOOK) -> Outcome:
     (outcome,) = retire_all(host, candidate, look=look)
     return outcome
 

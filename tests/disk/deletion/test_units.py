@@ -12,7 +12,7 @@ from hmret.disk.deletion.retirement import retire
 from hmret.disk.deletion.trash.intent_files import drop_intents
 from hmret.disk.folders import let_go
 from hmret.disk.layout import CONTENT
-from hmret.model.deletion import Kept, Recheck
+from hmret.model.deletion import Kept, RetireCriteria
 from hmret.model.verdicts import Reason
 from support.bounds import bound
 from support.builders import DATA, START_NS, data_fd_of, free
@@ -37,7 +37,7 @@ from support.shared_unit import (
     states_in,
 )
 
-LOOK = Recheck(frozenset(), 1000, START_NS + 1000)
+LOOK = RetireCriteria(frozenset(), 1000, START_NS + 1000)
 
 
 @pytest.fixture(params=DISKS)

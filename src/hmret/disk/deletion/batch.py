@@ -22,7 +22,7 @@ from hmret.disk.filesystem import Step
 from hmret.disk.hypeman.retention_states.rereading import HeldState, hold_state, look_at_state
 from hmret.disk.hypeman.retention_states.writing import clear_state
 from hmret.disk.layout import IMAGES, RETENTION, hex_of
-from hmret.model.deletion import Deletion, DueRow, Failed, Kept, Recheck
+from hmret.model.deletion import Deletion, DueRow, Failed, Kept, RetireCriteria
 from hmret.model.values import define
 from hmret.model.verdicts import Reason
 
@@ -37,7 +37,7 @@ class Batch:
     folders: OpenFolders
     prefetch: Prefetch
     cleaning: Cleaning
-    recheck: Recheck
+    criteria: RetireCriteria
     lease_error: OSError | None = None
 
     def examine(
@@ -52,7 +52,7 @@ class Batch:
         digests = {deletion.digest for deletion in chosen}
         known_paths = KnownPaths(self.folders)
         tags = RepositoryTags(self.folders, linkers, digests, known_paths)
-        examiner = Examiner(self.folders, known_paths, tags, self.recheck.depends_on_tags)
+        examiner = Examiner(self.folders, known_paths, tags, self.criteria.depends_on_tags)
         examiner.read_ahead(chosen)
         return [
             examiner.examine(deletion, f"{batch_name}.{number}") for number, deletion in enumerate(chosen)
@@ -72,7 +72,7 @@ class Batch:
         try:
             # guard(newly-referenced-stays): An image that a guest, snapshot or lease needs by now stays,
             # whatever the plan said.
-            if any(key in self.recheck.protected for key in intent.keys):
+            if any(key in self.criteria.protected for key in intent.keys):
                 return Kept(intent, Reason.REFERENCED)
             for row in intent.rows:
                 reason = self._look_at_timer(row, intent.digest, states, prefetched)
@@ -109,7 +109,7 @@ class Batch:
             since_ns = look_at_state(self.folders.filesystem, self.folders.data_fd, key)
         if since_ns is None:
             return Reason.NEWLY_UNUSED
-        is_due = since_ns + self.recheck.unused_for_ns <= self.recheck.now_ns
+        is_due = since_ns + self.criteria.unused_for_ns <= self.criteria.now_ns
         # guard(timer-is-unchanged): A timer that was cleared or restarted since the plan means that the image
         # was used, so it stays.
         return None if since_ns == row.unused_since_ns and is_due else Reason.RETENTION_WINDOW
@@ -174,10 +174,10 @@ class Batch:
         if kept is not None:
             return kept
         if prefetched is not None:
-            step = prefetched.carry_out(image, takes_leases=self.recheck.takes_leases)
+            step = prefetched.carry_out(image, takes_leases=self.criteria.takes_leases)
             self.prefetch.learn(prefetched, step)
             return step
-        if self.recheck.takes_leases:
+        if self.criteria.takes_leases:
             is_free = image.lease()
             self.lease_error = self.lease_error or image.lease_error
             if not is_free:

@@ -50,14 +50,14 @@ from hmret.disk.deletion.trash.intent_files import write_intents
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.image_claim import UNCONTESTED, Claim
 from hmret.disk.layout import IMAGES, TRASH
-from hmret.model.deletion import Deletion, Recheck
+from hmret.model.deletion import Deletion, RetireCriteria
 
 
 def retire(
     filesystem: Filesystem,
     data_fd: int,
     deletions: Sequence[Deletion],
-    recheck: Recheck,
+    criteria: RetireCriteria,
     *,
     batch_name: str,
     claim: Claim = UNCONTESTED,
@@ -73,7 +73,7 @@ def retire(
         filesystem: the system calls.
         data_fd: the data directory.
         deletions: the batch; images of one repository follow one another.
-        recheck: what they are judged by.
+        criteria: what they are judged by.
         batch_name: the name of the intents; no earlier batch had it.
         claim: the caller's claim on the images.
         view: which repositories link to what below `repositories/`, as the scan saw it; None: unknown.
@@ -82,7 +82,7 @@ def retire(
     """
     with closing(OpenFolders(filesystem, data_fd)) as folders, closing(Prefetch(folders)) as prefetch:
         cleaning = Cleaning(folders)
-        batch = Batch(folders, prefetch, cleaning, recheck)
+        batch = Batch(folders, prefetch, cleaning, criteria)
         try:
             examined = batch.examine(batch_name, deletions, view or TagView(filesystem, {}), pause)
         except OSError as error:

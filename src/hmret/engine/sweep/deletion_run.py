@@ -27,7 +27,7 @@ from hmret.engine.surveyor import Surveyor
 from hmret.engine.sweep.ledger import SweepLedger
 from hmret.engine.sweep.quarantine import Quarantine
 from hmret.engine.watch.backoff import Backoff
-from hmret.model.deletion import Deletion, Failed, Kept, Recheck
+from hmret.model.deletion import Deletion, Failed, Kept, RetireCriteria
 from hmret.model.images import Key
 from hmret.model.times import SECOND
 from hmret.model.values import define, frozen
@@ -266,7 +266,7 @@ class DeletionRun:
             policy = self.planner.policy
             # guard(references-read-under-claim): References are read again once the batch is claimed: a guest made
             # after the plan keeps its image.
-            recheck = Recheck(
+            criteria = RetireCriteria(
                 again.keys,
                 policy.shortest_window_ns,
                 ledger.now_ns,
@@ -278,7 +278,7 @@ class DeletionRun:
             # sweep, or a user would get an image that is still being deleted.
             with anyio.CancelScope(shield=True):
                 retired = await self.deleter.retire(
-                    chosen, recheck, given, view=view, within_ns=within_ns, is_interrupted=is_interrupted
+                    chosen, criteria, given, view=view, within_ns=within_ns, is_interrupted=is_interrupted
                 )
                 waiting = given.waiting
         unbegun = [one for one in retired.outcomes if isinstance(one, Failed) and one.is_unbegun]

@@ -30,7 +30,7 @@ from hmret.disk.folders import let_go
 from hmret.disk.hypeman.links import Layout
 from hmret.disk.hypeman.scan import scan_folder
 from hmret.disk.layout import HIDDEN_METADATA, IMAGES, METADATA, RETENTION, TRASH
-from hmret.model.deletion import Deletion, Failed, Recheck
+from hmret.model.deletion import Deletion, Failed, RetireCriteria
 from hmret.model.times import format_time
 from support.bounds import bound
 from support.builders import (
@@ -54,7 +54,7 @@ OTHER = "quay.io/other/thing"
 BATCH = "0123456789abcdef"
 FOLDER = TRASH
 RECORD = f"{FOLDER}/{BATCH}.held"
-LOOK = Recheck(frozenset(), 1000, START_NS + 1000)
+LOOK = RetireCriteria(frozenset(), 1000, START_NS + 1000)
 RETIRED_NS = START_NS + 1000
 RESTORED_NS = START_NS + 5000
 TAGS = ("3.20", "latest")

@@ -15,7 +15,7 @@ from hmret.disk.deletion.recovery.restoring import PutBack, restore
 from hmret.disk.deletion.retirement import retire
 from hmret.disk.deletion.trash.intent_files import drop_intents
 from hmret.disk.folders import let_go
-from hmret.model.deletion import Recheck
+from hmret.model.deletion import RetireCriteria
 from hmret.model.times import format_time
 from support.builders import START_NS, data_fd_of, digest, state_of
 from support.crashes import cut_at, cut_everywhere, failed_everywhere, started
@@ -37,7 +37,7 @@ from support.shared_unit import (
     states_in,
 )
 
-LOOK = Recheck(frozenset(), 1000, START_NS + 1000)
+LOOK = RetireCriteria(frozenset(), 1000, START_NS + 1000)
 RETIRED_NS = START_NS + 1000
 RESTORED_NS = START_NS + 5000
 
