@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from hmret.model.errors import ConfigError
 from hmret.model.policy.config import RetentionConfig
 from hmret.settings.load import load_settings
-from hmret.settings.schema import RULE_SETTINGS, SETTINGS, SettingSchema
+from hmret.settings.setting_table import RULE_SETTINGS, SETTINGS, SettingSchema
 from hmret.settings.writing import show_value, write_value
 
 __all__ = ["meaning_of", "rules_table", "settings_table"]

@@ -18,7 +18,7 @@ from hmret.__main__ import main as call
 from hmret.cli.parsing.command_table import COMMANDS, GROUPS
 from hmret.model.policy.config import RetentionConfig
 from hmret.settings.config_files import HYPEMAN_FILES, OWN_FILE
-from hmret.settings.schema import RULE_SETTINGS, SETTINGS, SettingSchema
+from hmret.settings.setting_table import RULE_SETTINGS, SETTINGS, SettingSchema
 from hmret.settings.writing import show_value, write_value
 
 __all__ = ["help_of", "man_pages"]

@@ -19,7 +19,7 @@ from hmret.cli.parsing.command_table import GROUPS
 from hmret.fleet.settings import SETTABLE
 from hmret.model.fleet import FleetSettings, FleetState
 from hmret.settings.load import load_settings
-from hmret.settings.schema import SETTINGS
+from hmret.settings.setting_table import SETTINGS
 from support.bounds import IS_WHOLE
 from support.children import child
 from support.etcd import missing_etcd

@@ -18,7 +18,7 @@ from hmret.api.metrics import render_metrics
 from hmret.model import errors
 from hmret.model.verdicts import ACTIONS
 from hmret.settings.load import load_settings
-from hmret.settings.schema import SETTINGS as SETTINGS_OF_ALL
+from hmret.settings.setting_table import SETTINGS as SETTINGS_OF_ALL
 from support.builders import make_image
 
 ROOT = Path(__file__).parent.parent

@@ -20,7 +20,7 @@ from hmret.model.policy.config import RetentionConfig
 from hmret.model.policy.limits import DiskLimits
 from hmret.model.policy.rules import Rule
 from hmret.settings.in_force import SettingOrigin, SettingsInForce
-from hmret.settings.schema import SETTINGS
+from hmret.settings.setting_table import SETTINGS
 from support.builders import DATA, FakeClock, digest, make_config, make_surroundings
 from support.content_trees import FRESH, Host
 from support.memory_filesystem import MemoryFilesystem

@@ -11,7 +11,7 @@ import hmret
 from hmret.__main__ import main
 from hmret.cli.parsing.command_table import COMMANDS, GROUPS
 from hmret.settings.load import load_settings
-from hmret.settings.schema import RULE_SETTINGS, SETTINGS
+from hmret.settings.setting_table import RULE_SETTINGS, SETTINGS
 from hmret.settings.writing import schema_document
 from support.packaging_programs import PACKAGING, load
 

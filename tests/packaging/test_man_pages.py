@@ -9,7 +9,7 @@ import pytest
 
 from hmret.__main__ import main
 from hmret.cli.parsing.command_table import COMMANDS, GROUPS
-from hmret.settings.schema import RULE_SETTINGS, SETTINGS
+from hmret.settings.setting_table import RULE_SETTINGS, SETTINGS
 from support.children import run_program
 from support.packaging_programs import load
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hmret.disk.data_dir_warnings import doubt_data_dir
+from hmret.disk.data_dir_warnings import doubt_data_dir, image_disk_bytes
 from hmret.settings import yaml_nodes
 from hmret.settings.load import Settings, load_settings
 from settings.loading import Load
@@ -38,6 +38,7 @@ def load(config_file: Path) -> Load:
             flags=flags or {},
             default_files=(),
             ask_disk=doubt_data_dir,
+            disk_size=image_disk_bytes,
         )
 
     return load

@@ -80,7 +80,7 @@ def test_who_has_no_home_has_no_file_there_and_cannot_name_one(monkeypatch: pyte
     # As it answers where neither the variable nor the user's entry tells.
     monkeypatch.setattr("os.path.expanduser", lambda path: path)
     assert load(default_files=("~/.config/hypeman/config.yaml",)).config_files == {}
-    assert complaint(named="~/config.yaml").endswith("expected the variable HOME beside ~/, got none")
+    assert complaint(named="~/config.yaml").endswith("~/ needs the variable HOME, which is not set")
 
 
 @pytest.mark.parametrize("variable", ["HMRET_CONFIG", "CONFIG_PATH"])
@@ -140,7 +140,7 @@ def test_a_key_in_both_files_is_refused_with_both_places(tmp_path: pathlib.Path)
     (tmp_path / "own").write_text("hmret:\n  journal: true\n  pinned: []\n")
     told = complaint(default_files=(str(tmp_path / "one"),), own_file=str(tmp_path / "own"))
     assert told == (
-        f"{tmp_path}/own:3: hmret.pinned: expected in one file, got it at {tmp_path}/one:2: hmret.pinned as well"
+        f"{tmp_path}/own:3: hmret.pinned: set in two files; also at {tmp_path}/one:2: hmret.pinned"
     )
 
 
@@ -218,7 +218,7 @@ class ThreadThat(threading.Thread):
 
 def test_a_pipe_that_nobody_writes_is_not_waited_for_for_ever(tmp_path: pathlib.Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ConfigError, match="pipe: expected a file that is written, got none in time"):
+    with pytest.raises(ConfigError, match="pipe: timed out waiting for input"):
         find_config_files(
             str(tmp_path / "pipe"), {}, hypeman_files=(), own_file=None, regular_only=False, pipe_seconds=0
         )

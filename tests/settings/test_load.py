@@ -14,8 +14,9 @@ from hmret.model.policy.fleet import FleetConfig
 from hmret.model.policy.limits import DiskLimits
 from hmret.model.policy.rules import Rule
 from hmret.model.policy.window import DeletionWindow
+from hmret.settings.effective import Setting
 from hmret.settings.load import Settings, load_settings
-from hmret.settings.warnings import Setting, warnings_about
+from hmret.settings.warnings import warnings_about
 from settings.loading import Load, changed, complaint
 from support.bounds import bound, part
 from support.config_keys import KEYS
@@ -851,6 +852,16 @@ def test_warnings_are_told_for_a_config_made_in_python(tmp_path: pathlib.Path, l
     assert warnings_about(config, load().values) == (
         "hmret.pinned: covers every repository, so nothing is eligible for deletion",
     )
+
+
+def test_a_size_is_compared_with_a_share_of_the_disk_only_where_its_size_is_told(load: Load) -> None:
+    limits = DiskLimits(max_used=10 << 30, count="apparent")
+    config, values = RetentionConfig(disk=limits), load().values
+
+    assert warnings_about(config, values) == ()
+    assert warnings_about(config, values, disk_bytes=100 << 30) == ()
+    (warning,) = warnings_about(config, values, disk_bytes=20 << 30)
+    assert warning.startswith("hmret.disk.max_used: hypeman refuses pulls once images take 20% of the disk")
 
 
 # Nothing but settings and errors of one line

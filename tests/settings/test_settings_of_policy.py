@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings as hypothesis_settings
 from disk.configs import configs
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.policy.rules import Rule
+from hmret.settings.effective import Setting
 from hmret.settings.load import load_settings
-from hmret.settings.warnings import Setting
 from settings.loading import Load, changed, complaint
 
 pytestmark = pytest.mark.usefixtures("each_yaml_loader")

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from hmret.disk.data_dir_warnings import doubt_data_dir
+from hmret.disk.data_dir_warnings import doubt_data_dir, image_disk_bytes
 from hmret.disk.filesystem import POSIX
 from hmret.settings.load import load_settings
 from settings.loading import Load
@@ -21,6 +21,7 @@ def warnings_of(data_dir: Path) -> tuple[str, ...]:
         flags={"data_dir": str(data_dir)},
         default_files=(),
         ask_disk=doubt_data_dir,
+        disk_size=image_disk_bytes,
     )
     return settings.warnings
 
@@ -163,7 +164,9 @@ def test_a_file_system_that_notes_no_reads_is_warned_of(
 ) -> None:
     (tmp_path / "images").mkdir()
     monkeypatch.setattr(
-        os, "statvfs", lambda _path: SimpleNamespace(f_flag=os.ST_NOATIME, f_frsize=1, f_blocks=1)
+        os,
+        "statvfs",
+        lambda _path: SimpleNamespace(f_flag=os.ST_NOATIME, f_frsize=1, f_blocks=1, f_bfree=0, f_bavail=0),
     )
     warnings = {
         mode: [

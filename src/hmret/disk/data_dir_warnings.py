@@ -26,6 +26,15 @@ def doubt_data_dir(config: RetentionConfig) -> tuple[str, ...]:
     return (*_look_at_data_dir(data_dir), *_look_for_links(data_dir), *_doubt_access_times(config))
 
 
+def image_disk_bytes(config: RetentionConfig) -> int | None:
+    """Return the size of the images' file system, without what is reserved for root; None: unknown."""
+    try:
+        space = os.statvfs(f"{config.data_dir}/images")
+    except (OSError, ValueError):
+        return None
+    return (space.f_blocks - space.f_bfree + space.f_bavail) * space.f_frsize
+
+
 def _doubt_access_times(config: RetentionConfig) -> Iterator[str]:
     try:
         notes_reads = not os.statvfs(f"{config.data_dir}/images").f_flag & os.ST_NOATIME

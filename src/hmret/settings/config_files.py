@@ -102,7 +102,7 @@ def in_home(path: str, environment: Mapping[str, str]) -> str:
         return path
     home = _home(environment)
     if home is None:
-        raise SourceLocation(path).error("expected the variable HOME beside ~/, got none")
+        raise SourceLocation(path).error("~/ needs the variable HOME, which is not set")
     return home.rstrip("/") + path[1:] or "/"
 
 
@@ -171,4 +171,4 @@ def _wait_input(fd: int, place: SourceLocation, end: float) -> None:
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     if not poll.poll(max(end - time.monotonic(), 0) * 1000):
-        raise UnavailableError(str(place.error("expected a file that is written, got none in time")))
+        raise UnavailableError(str(place.error("timed out waiting for input")))

@@ -3,11 +3,11 @@
 A value that makes no sense there is for hypeman to refuse: it is ignored here.
 """
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hmret.model.policy.config import RetentionConfig
+from hmret.model.policy.limits import DiskLimits
 from hmret.model.sizes import format_exact_size, format_share
 from hmret.settings.given_values import Entries, GivenValue, Node
 
@@ -41,10 +41,15 @@ def _value_of(name: str, roots: Sequence[GivenValue | None], environment: Mappin
     return next((text for text in reversed(found) if text is not None), None)
 
 
-def doubt_neighbours(config: RetentionConfig, neighbours: Mapping[str, str]) -> Iterator[str]:
-    """Yield a warning, one line, for each conflict with hypeman's own settings."""
+def doubt_neighbours(
+    config: RetentionConfig, neighbours: Mapping[str, str], disk_bytes: int | None
+) -> Iterator[str]:
+    """Yield a warning, one line, for each conflict with hypeman's own settings.
+
+    `disk_bytes`: the size of the images' file system; None: unknown.
+    """
     yield from _doubt_address(config.metrics_listen, neighbours)
-    yield from _doubt_marks(config, neighbours[_IMAGE_STORAGE])
+    yield from _doubt_marks(config.disk, neighbours[_IMAGE_STORAGE], disk_bytes)
 
 
 def _look_up(node: Node, path: Sequence[str]) -> str | None:
@@ -76,8 +81,7 @@ def _meet(one: str, other: str) -> bool:
     return names[0] == names[1] or any(name in _ANY_ADDRESS for name in names)
 
 
-def _doubt_marks(config: RetentionConfig, storage: str) -> Iterator[str]:
-    limits = config.disk
+def _doubt_marks(limits: DiskLimits, storage: str, disk_bytes: int | None) -> Iterator[str]:
     try:
         share = float(storage)
     except ValueError:
@@ -92,7 +96,7 @@ def _doubt_marks(config: RetentionConfig, storage: str) -> Iterator[str]:
             f"use; {better} with hmret.disk.count: apparent lets images go before that"
         )
         return
-    cap, shown = _share_of_disk(config), _shown(limits.max_used)
+    cap, shown = _share_of_disk(limits.max_used, disk_bytes), _shown(limits.max_used)
     if cap is not None and cap >= share:
         yield f"hmret.disk.max_used: {told}, which comes before {shown}; {better} lets images go before that"
     elif limits.count == "blocks":
@@ -102,17 +106,11 @@ def _doubt_marks(config: RetentionConfig, storage: str) -> Iterator[str]:
         )
 
 
-def _share_of_disk(config: RetentionConfig) -> float | None:
-    """Return the share of the disk that the cache may occupy; None: unknown."""
-    most = config.disk.max_used
+def _share_of_disk(most: float, disk_bytes: int | None) -> float | None:
+    """Return the share of the disk that the cache may occupy, as it is given or from its bytes; None: unknown."""
     if isinstance(most, float):
         return most
-    try:
-        space = os.statvfs(f"{config.data_dir}/images")
-    except (OSError, ValueError):
-        return None
-    total = (space.f_blocks - space.f_bfree + space.f_bavail) * space.f_frsize
-    return most / total if total else None
+    return most / disk_bytes if disk_bytes else None
 
 
 def _shown(most: Any) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.values import frozen
 from hmret.settings.load import Settings
-from hmret.settings.schema import SETTINGS
+from hmret.settings.setting_table import SETTINGS
 
 
 @frozen

@@ -1,6 +1,7 @@
-"""The settings of one engine, gathered from flags, the environment, hypeman's config file and the defaults.
+"""The settings of one engine, gathered from flags, the environment, config files and the defaults.
 
-Flags win over the environment, the environment over the file, the file over the defaults. Every value is checked
+The config files are hypeman's and `/etc/hmret/config.yaml`, or the one file that is named instead. Flags win over the
+environment, the environment over the files, the files over the defaults. Every value is checked
 where it was read, even if another one wins over it, so that an error can name the line, the variable or the flag.
 """
 
@@ -13,12 +14,13 @@ from hmret.model.policy.config import RetentionConfig
 from hmret.model.policy.kinds import PATH
 from hmret.model.values import frozen
 from hmret.settings.config_files import HYPEMAN_FILES, OWN_FILE, ConfigFile, find_config_files, in_home
+from hmret.settings.effective import Setting, Source
 from hmret.settings.given_values import Form, GivenValue, Node, typed_node
 from hmret.settings.hypeman_settings import neighbour_values
 from hmret.settings.reading import read_setting
-from hmret.settings.schema import ALL_SECTIONS, SECTIONS, SETTINGS, change_config
+from hmret.settings.setting_table import ALL_SECTIONS, SECTIONS, SETTINGS, change_config
 from hmret.settings.source_location import SourceLocation, name_unknown, show
-from hmret.settings.warnings import Setting, Source, warnings_about
+from hmret.settings.warnings import warnings_about
 from hmret.settings.writing import show_value
 
 _PREFIXES = ("IMAGES__AUTO_DELETE__", "HMRET__")
@@ -46,6 +48,7 @@ def load_settings(
     own_file: str | None = OWN_FILE,
     earlier: Settings | None = None,
     ask_disk: Callable[[RetentionConfig], Sequence[str]] = lambda _: (),
+    disk_size: Callable[[RetentionConfig], int | None] = lambda _: None,
     node_name: Callable[[], str] = lambda: os.uname().nodename,
 ) -> Settings:
     """Gather the settings of one engine; reads at most two config files.
@@ -57,7 +60,8 @@ def load_settings(
     At a reload, `earlier` are the settings to be replaced. Then a file that is not a regular one is refused, since reading
     it may block, and so is one that has become empty or is gone, since its settings would be lost silently.
 
-    `ask_disk` returns warnings about settings that the disk contradicts; `node_name` what this host calls itself, which
+    `ask_disk` returns warnings about settings that the disk contradicts; `disk_size` the bytes of the images' file
+    system, None where unknown, with which other warnings compare sizes; `node_name` what this host calls itself, which
     is its name in a fleet where none is given.
 
     Raises:
@@ -107,11 +111,12 @@ def load_settings(
         )
         for one in SETTINGS
     }
+    neighbours = neighbour_values([root for _, root in documents], environment)
     open_to_all = "every user of this host may write it, and so choose what is deleted"
     warnings = (
         *(f"{file.path!r}: {open_to_all}" for file in files if file.writable_by_all),
         *ask_disk(config),
-        *warnings_about(config, effective, neighbour_values([root for _, root in documents], environment)),
+        *warnings_about(config, effective, neighbours, disk_size(config)),
     )
     return Settings(config, effective, warnings, held)
 
@@ -132,7 +137,7 @@ def _file_values(
         values = {} if root is None else _values_in(root, ALL_SECTIONS if file.is_own else SECTIONS)
         for key, value in values.items():
             if key in together:
-                raise value.place.error(f"expected in one file, got it at {together[key].place.text} as well")
+                raise value.place.error(f"set in two files; also at {together[key].place.text}")
         together.update(values)
         paths.update(dict.fromkeys(values, file.path))
     return together, paths

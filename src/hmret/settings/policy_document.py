@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from hmret.model.policy.config import RetentionConfig
 from hmret.settings.given_values import Form, GivenValue, typed_node
 from hmret.settings.reading import read_setting
-from hmret.settings.schema import SETTINGS, change_config
+from hmret.settings.setting_table import SETTINGS, change_config
 from hmret.settings.source_location import SourceLocation, name_unknown, show
 from hmret.settings.writing import show_value
 

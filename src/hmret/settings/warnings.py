@@ -3,42 +3,31 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Literal
-
-import attrs
 
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.policy.pattern_doubts import covers, show_pattern, why_never, why_never_tag
 from hmret.model.policy.rules import Rule
-from hmret.model.values import frozen
+from hmret.settings.effective import Setting
 from hmret.settings.hypeman_settings import NEIGHBOURS, doubt_neighbours
-
-Source = Literal["default", "file", "environment", "flag"]
 
 AUTO_DELETE = "images.auto_delete"
 _MOST_RULES = 300  # the number of rules that are compared with each other
 _MAX_SOCKET_BYTES = 107  # sun_path of a Linux socket address, without its NUL
 
 
-@frozen
-class Setting:
-    """One effective value and where it came from."""
-
-    value: object
-    """Ready for JSON: durations are seconds, as a float, sizes bytes, shares percentages as text; None: unset."""
-    source: Source
-    path: str | None = None
-    """The file that it was read from; None: it is from elsewhere."""
-    where: str | None = attrs.field(default=None, eq=False)
-    """The file and line, the variable or the option; None: it is the default."""
-
-
 def warnings_about(
-    config: RetentionConfig, values: Mapping[str, Setting], neighbours: Mapping[str, str] = NEIGHBOURS
+    config: RetentionConfig,
+    values: Mapping[str, Setting],
+    neighbours: Mapping[str, str] = NEIGHBOURS,
+    disk_bytes: int | None = None,
 ) -> tuple[str, ...]:
     """Return warnings about settings that are valid but probably not intended; the disk is not consulted.
 
-    `neighbours`: the settings of hypeman that can conflict with ours.
+    Args:
+        config: what the settings give.
+        values: the settings by dotted key.
+        neighbours: the settings of hypeman that can conflict with ours.
+        disk_bytes: the size of the images' file system; None: unknown.
     """
     auto_delete = config.auto_delete
     warnings = [
@@ -79,7 +68,7 @@ def warnings_about(
         *_doubt_limits(config),
         *_doubt_brake(values),
         *_doubt_fleet(config, values),
-        *doubt_neighbours(config, neighbours),
+        *doubt_neighbours(config, neighbours, disk_bytes),
     )
 
 

@@ -10,7 +10,7 @@ from hmret.model.policy.kinds import SHARE
 from hmret.model.policy.rules import Rule
 from hmret.model.sizes import format_exact_size, format_share
 from hmret.model.times import SECOND
-from hmret.settings.schema import RULE_SETTINGS, SETTINGS, SettingSchema
+from hmret.settings.setting_table import RULE_SETTINGS, SETTINGS, SettingSchema
 
 _WORDS: Mapping[object, str] = {None: "", True: "true", False: "false", "": '""'}
 

@@ -259,6 +259,22 @@ def test_a_missing_data_directory_is_only_a_warning(call: Call, tmp_path: pathli
     assert f"warning: data_dir: '{tmp_path}/absent'" in output
 
 
+def test_a_size_is_compared_with_the_share_of_the_disk_at_which_hypeman_refuses_pulls(
+    call_json: CallJson, cache: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HMRET__DISK__COUNT", "apparent")
+    monkeypatch.setenv("HMRET__DISK__MAX_USED", "900000TB")
+
+    code, document = call_json("check-config", "--data-dir", cache.root)
+
+    assert code == 0
+    (warning,) = document["warnings"]
+    assert warning == (
+        "hmret.disk.max_used: hypeman refuses pulls once images take 20% of the disk (limits.max_image_storage), "
+        "which comes before 900000TB; hmret.disk.max_used: 18% lets images go before that"
+    )
+
+
 def test_a_pattern_that_never_matches_is_a_warning(call_json: CallJson, cache: Any) -> None:
     code, document = call_json("check-config", "--data-dir", cache.root, "--allow", "alpine")
     assert code == 0

@@ -71,6 +71,20 @@ def test_its_log_can_be_json(cache: Cache) -> None:
         assert process.wait(PATIENCE) == 0
 
 
+def test_its_log_has_the_warning_about_the_size_of_the_disk(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HMRET__DISK__COUNT", "apparent")
+    monkeypatch.setenv("HMRET__DISK__MAX_USED", "900000TB")
+    with running(cache.root, "--log-format", "json") as process:
+        detail = json.loads(wait_line(process, "setting_doubtful"))["detail"]
+        assert detail.startswith(
+            "hmret.disk.max_used: hypeman refuses pulls once images take 20% of the disk"
+        )
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+
+
 def test_it_stops_in_this_process_too(
     cache: Cache, call: Call, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ from hmret.model.policy.kinds import RULES
 from hmret.model.sizes import format_share
 from hmret.model.times import format_time
 from hmret.settings.in_force import SettingsInForce
-from hmret.settings.schema import RULE_SETTINGS, SETTINGS, SettingSchema
+from hmret.settings.setting_table import RULE_SETTINGS, SETTINGS, SettingSchema
 from hmret.settings.writing import show_value, write_value
 
 

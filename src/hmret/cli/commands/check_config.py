@@ -13,7 +13,7 @@ from hmret.disk.data_dir_warnings import try_leases
 from hmret.disk.filesystem import NATIVE
 from hmret.model.policy.kinds import RULES
 from hmret.settings.load import Settings
-from hmret.settings.schema import RULE_SETTINGS, SETTINGS
+from hmret.settings.setting_table import RULE_SETTINGS, SETTINGS
 from hmret.settings.writing import write_value
 
 

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from hmret.cli.display.logs import LogFormat, LogLevel, logging_to_stderr
 from hmret.cli.display.output import write_json, write_result
-from hmret.disk.data_dir_warnings import doubt_data_dir
+from hmret.disk.data_dir_warnings import doubt_data_dir, image_disk_bytes
 from hmret.model.durations import parse_span
 from hmret.model.errors import ConfigError
 from hmret.model.times import SECOND
@@ -113,6 +113,7 @@ class Common:
             flags=flags,
             earlier=earlier,
             ask_disk=doubt_data_dir,
+            disk_size=image_disk_bytes,
         )
 
     @property

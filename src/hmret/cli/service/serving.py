@@ -34,7 +34,7 @@ from hmret.model.report import SweepReport
 from hmret.model.values import define
 from hmret.settings.in_force import SettingsInForce, loaded_settings
 from hmret.settings.load import Settings
-from hmret.settings.schema import SETTINGS, change_config
+from hmret.settings.setting_table import SETTINGS, change_config
 
 # How often the control socket is checked; a check is one `lstat`.
 _LOOK_EVERY_SECONDS = 2.0

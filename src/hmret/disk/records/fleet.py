@@ -201,7 +201,7 @@ class FleetRecord:
         """
         seen = self._contents.seen
         if seen is None or cluster_id != seen.cluster_id or revision > seen.revision:
-            self._contents.seen = Seen(cluster_id, revision)
+            self._contents.seen = Seen(cluster_id=cluster_id, revision=revision)
 
     def flush(self) -> None:
         """Write what was seen, if that is not yet on the disk.

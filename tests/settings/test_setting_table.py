@@ -14,7 +14,7 @@ from hmret.model.policy.rules import Rule
 from hmret.model.policy.window import DeletionWindow
 from hmret.settings.load import load_settings
 from hmret.settings.policy_document import policy_settings
-from hmret.settings.schema import RULE_SETTINGS, SETTINGS
+from hmret.settings.setting_table import RULE_SETTINGS, SETTINGS
 from hmret.settings.writing import schema_document
 from settings.loading import Load, changed
 
