@@ -237,6 +237,19 @@ async def test_the_plan_has_this_hosts_images_that_have_expired(
         assert (document["budget"], document["braked"]) == ({"releases": 20, "taken": 0}, False)
 
 
+async def test_the_budget_is_the_one_that_the_hosts_release_by(
+    platform: Platform, filesystem: MemoryFilesystem
+) -> None:
+    async with in_fleet(platform, filesystem) as asked:
+        await asked.post("set", {"key": "tokens", "value": "1"})
+        await asked.post("set", {"key": "budget", "value": "29%"})
+        asked.put(**{asked.keys.summary(A): '{"copies":100}', asked.keys.token(0): f"{A} session"})
+
+        document = await asked.get("/v1/fleet/plan")
+
+        assert document["budget"] == {"releases": 29, "taken": 29}
+
+
 async def test_what_an_operator_changes(platform: Platform, filesystem: MemoryFilesystem) -> None:
     async with in_fleet(platform, filesystem, is_made=False) as asked:
         made = await asked.post("init")

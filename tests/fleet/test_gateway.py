@@ -154,23 +154,29 @@ async def test_an_answer_that_is_older_than_one_before_it_is_not_believed() -> N
         for call in (gateway.transact(PUT), gateway.range("a")):
             with pytest.raises(RevisionWentBackError, match="restored from a backup; run hmret fleet reset"):
                 await call
-        assert gateway.seen == Seen("77", 9)
+        assert gateway.seen == Seen(cluster_id="77", revision=9)
 
 
 async def test_what_was_seen_before_a_restart_counts() -> None:
-    async with serve(always(done(8))) as server, gateway_to(server, seen=Seen("77", 9)) as gateway:
+    async with (
+        serve(always(done(8))) as server,
+        gateway_to(server, seen=Seen(cluster_id="77", revision=9)) as gateway,
+    ):
         with pytest.raises(RevisionWentBackError):
             await gateway.range("a")
         gateway.forget_seen()
         assert (await gateway.range("a")).revision == 8
-        assert gateway.seen == Seen("77", 8)
+        assert gateway.seen == Seen(cluster_id="77", revision=8)
 
 
 async def test_another_cluster_is_not_believed() -> None:
-    async with serve(always(done(900, "78"))) as server, gateway_to(server, seen=Seen("77", 9)) as gateway:
+    async with (
+        serve(always(done(900, "78"))) as server,
+        gateway_to(server, seen=Seen(cluster_id="77", revision=9)) as gateway,
+    ):
         with pytest.raises(RevisionWentBackError, match="cluster 78, and it was 77"):
             await gateway.range("a")
-        assert gateway.seen == Seen("77", 9)
+        assert gateway.seen == Seen(cluster_id="77", revision=9)
 
 
 async def test_an_answer_may_be_overtaken_by_one_that_was_asked_for_later() -> None:
@@ -204,7 +210,7 @@ async def test_an_answer_may_be_overtaken_by_one_that_was_asked_for_later() -> N
             await read()
             told.set()
         assert revisions == [9, 5]
-        assert gateway.seen == Seen("77", 9)
+        assert gateway.seen == Seen(cluster_id="77", revision=9)
 
 
 async def test_answers_about_leases_may_be_older_as_their_member_only_passes_them_on() -> None:

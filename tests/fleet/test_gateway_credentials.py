@@ -161,7 +161,7 @@ async def test_a_gateway_is_made_of_the_settings_of_a_host(password_file: str) -
     guard = _Guard()
     async with serve(guard) as server:
         config = FleetConfig(endpoints=(server.endpoint,), user="hmret", password_file=password_file)
-        gateway = Gateway.of(config, seen=Seen("77", 9))
+        gateway = Gateway.of(config, seen=Seen(cluster_id="77", revision=9))
         with pytest.raises(RevisionWentBackError):
             await gateway.range("a")
         await gateway.aclose()

@@ -271,7 +271,7 @@ async def test_an_etcd_put_back_from_a_backup_is_noticed(etcd: Cluster, tmp_path
 
 
 async def test_another_cluster_in_its_place_is_noticed(etcd: Cluster) -> None:
-    async with _gateway(etcd, seen=Seen("12345", 1)) as gateway:
+    async with _gateway(etcd, seen=Seen(cluster_id="12345", revision=1)) as gateway:
         with pytest.raises(RevisionWentBackError, match=r"cluster \d+, and it was 12345"):
             await gateway.range("a")
 

@@ -8,7 +8,7 @@ JOINING = ("tests/actors/fleet/test_joining.py",)
 RELEASING = ("tests/actors/fleet/test_releasing.py",)
 SWEEPS = ("tests/engine/test_fleet_sweeps.py",)
 TOKENS = ("tests/actors/fleet/test_tokens.py",)
-USES = ("tests/actors/fleet/test_uses.py",)
+USES = ("tests/actors/fleet/test_use_reports.py",)
 
 _NOT_ON_RECORD = Become('mark = "0123456789abcdef"')
 

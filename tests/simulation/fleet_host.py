@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from hmret.actors.fleet.keeper import FleetKeeper
-from hmret.actors.fleet.membership import FleetTerms
+from hmret.actors.fleet.membership import MemberOptions
 from hmret.disk.records.fleet import FleetRecord
 from hmret.engine.events import EventHub
 from hmret.engine.opening import open_engine
@@ -169,7 +169,7 @@ class FleetHost:
             data_fd,
             platform.threads,
             self._client,
-            FleetTerms(
+            MemberOptions(
                 fleet=KEYS.fleet,
                 host=self.name,
                 rules=config.fleet.rules,

@@ -19,7 +19,7 @@ import anyio
 import attrs
 
 from hmret.actors.fleet.keeper import FleetKeeper
-from hmret.actors.fleet.membership import FleetTerms
+from hmret.actors.fleet.membership import MemberOptions
 from hmret.actors.threads import WorkerThreads
 from hmret.disk.filesystem import POSIX
 from hmret.fleet.gateway import Gateway
@@ -149,7 +149,7 @@ class FieldHost:
             timeout=self.field.timeout,
             first=self.random.randrange(len(self.field.endpoints)),
         )
-        terms = FleetTerms(
+        options = MemberOptions(
             fleet=self.field.fleet,
             host=host_name(self.name),
             rules=CopyRules(min_copies=self.field.copies),
@@ -163,7 +163,7 @@ class FieldHost:
             data_fd,
             WorkerThreads(),
             _Noted(gateway, self.note),
-            terms,
+            options,
             _now_ns,
             self._on_state,
             self._on_failure,

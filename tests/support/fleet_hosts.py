@@ -10,7 +10,7 @@ import anyio
 import attrs
 
 from hmret.actors.fleet.keeper import FleetKeeper
-from hmret.actors.fleet.membership import FleetTerms
+from hmret.actors.fleet.membership import MemberOptions
 from hmret.disk.layout import OWN
 from hmret.disk.records.fleet import CACHE_ID, FLEET, FleetRecord
 from hmret.fleet.keys import generation_key
@@ -77,7 +77,7 @@ class Host:
             fd,
             InlineThreads(),
             self._client,
-            FleetTerms(
+            MemberOptions(
                 fleet=KEYS.fleet,
                 host=self.name,
                 rules=self.rules,

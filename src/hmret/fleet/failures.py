@@ -35,7 +35,7 @@ class Failure:
     """Whether the lease that it names is not there."""
 
     def before_sending(self) -> "Failure":
-        """Make of a failure to prepare a request one of the request: it was not sent."""
+        """Return a failure to prepare a request as one of the request, which was not sent."""
         return Failure(self.endpoint, self.what, was_sent=False, is_denied=self.is_denied)
 
     def __str__(self) -> str:
@@ -43,9 +43,9 @@ class Failure:
 
 
 def not_connected(endpoint: str, reason: str) -> Failure:
-    """Tell that no connection was made, so that nothing was sent."""
+    """Return the failure of a connection that was not made, so that nothing was sent."""
     if "CERTIFICATE_VERIFY_FAILED" in reason:
-        what = f"its certificate is not accepted ({reason}); check hmret.fleet.ca_file, and whom it is for"
+        what = f"its certificate is not accepted ({reason}); check hmret.fleet.ca_file, and which host names the certificate covers"
     elif reason.startswith("TLS"):
         what = f"no TLS connection ({reason}); check that etcd serves https there, and hmret.fleet.ca_file"
     else:
@@ -54,7 +54,7 @@ def not_connected(endpoint: str, reason: str) -> Failure:
 
 
 def no_answer(endpoint: str, reason: str, *, is_time_out: bool) -> Failure:
-    """Tell that a request was, or may have been, sent, and no answer came."""
+    """Return the failure of a request that was, or may have been, sent, and was not answered."""
     if is_time_out:
         what = f"etcd did not answer ({reason}); check that a majority of its members runs, and their disks"
     elif endpoint.startswith("https"):
@@ -69,16 +69,16 @@ def no_answer(endpoint: str, reason: str, *, is_time_out: bool) -> Failure:
 
 
 def malformed(endpoint: str, reason: str) -> Failure:
-    """Tell that an answer is not one of etcd's gateway."""
+    """Return the failure of an answer that is not from etcd's gateway."""
     return Failure(
         endpoint,
-        f"the answer is none of etcd's JSON gateway ({reason}); check hmret.fleet.endpoints, and that "
+        f"the answer is not from etcd's JSON gateway ({reason}); check hmret.fleet.endpoints, and that "
         "etcd's version is 3.4.22, 3.5.6 or newer",
     )
 
 
 def too_large(endpoint: str, limit: int) -> Failure:
-    """Tell that an answer is larger than any that is expected."""
+    """Return the failure of an answer that is larger than any expected."""
     return Failure(endpoint, f"the answer is larger than {limit >> 20} MiB; check hmret.fleet.endpoints")
 
 
@@ -116,7 +116,7 @@ def judge_status(endpoint: str, status: int, text: str) -> Failure | None:
             "hmret fleet status shows size and quota"
         )
     elif status == _TOO_MANY:
-        what = f"etcd takes no more at a time ({text}); check its log, and whether its disk and CPU suffice"
+        what = f"etcd is overloaded ({text}); check its log, and whether its disk and CPU suffice"
     elif "no leader" in text or "timed out" in text or "unhealthy" in text:
         what = f"etcd has no quorum ({text}); check that a majority of its members runs, and their disks"
     else:

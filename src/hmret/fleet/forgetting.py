@@ -49,7 +49,7 @@ def _deletions(group: DigestCopies, holder: str, revision: int) -> Iterator[Txn]
     for other, copy in group.copies:
         if other == holder and copy.mod_revision <= revision:
             gone: list[Operation] = [Delete(copy.key)]
-            # What a digest was last used is of no use once nobody holds it.
+            # When a digest was last used no longer matters once nobody holds it.
             if len(group.copies) == 1 and group.used is not None:
                 gone.append(Delete(group.used.key))
             yield Txn((mod_is(copy.key, copy.mod_revision),), tuple(gone))

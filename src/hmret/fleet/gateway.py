@@ -42,7 +42,7 @@ _LARGEST_ANSWER = 32 << 20
 _MOST_CONNECTIONS = 32
 """A sweep releases 8 images at a time; besides these there are keepalives, reads and commands."""
 
-# What else a connection breaks with; a time-out and what TLS says are among the first.
+# Other errors that a broken connection raises; OSError covers time-outs and TLS errors.
 _BROKEN = (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream)
 
 _REVOKE = "/v3/lease/revoke"
@@ -225,8 +225,8 @@ class Gateway:
             return token
         found = await self._send(endpoint, path, content, token)
         if isinstance(found, Failure) and found.was_sent and not found.wants_token:
-            # A member that was put back from a backup keeps a request with a token from before waiting, until its
-            # own time has come as far as that token's.
+            # A member restored from a backup stalls a request that carries a token from before the restore, until
+            # it has caught up with that token's revision.
             self._credentials.forget(token)
         if not isinstance(found, Failure) or not found.wants_token or not self._credentials.has_user:
             return found

@@ -39,4 +39,4 @@ class Newest:
             )
         seen = self.seen
         if seen is None or (answer.cluster_id == seen.cluster_id and answer.revision > seen.revision):
-            self.seen = Seen(answer.cluster_id, answer.revision)
+            self.seen = Seen(cluster_id=answer.cluster_id, revision=answer.revision)

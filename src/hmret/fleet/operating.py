@@ -9,7 +9,7 @@ import attrs
 
 from hmret.fleet.forgetting import forget_holder
 from hmret.fleet.keys import FleetKeys, generation_key
-from hmret.fleet.looking import FleetReader, changed_meanwhile, is_current
+from hmret.fleet.operator_reads import FleetReader, changed_meanwhile, is_current
 from hmret.fleet.scanning import scan_keys
 from hmret.fleet.settings import change_setting, encode_settings
 from hmret.fleet.store import (

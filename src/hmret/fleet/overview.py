@@ -42,7 +42,7 @@ class HostStatus:
 
     @property
     def last_seen(self) -> datetime | None:
-        """When it swept last, as it told: it is not told apart when it was heard of last."""
+        """When it last swept, by its own account; when it was last heard from is not recorded separately."""
         return self.last_sweep
 
 
@@ -124,7 +124,7 @@ class HeldCopy:
 
 
 @frozen(kw_only=True)
-class Holdings:
+class HoldersOfImage:
     """Who holds an image."""
 
     digest: str

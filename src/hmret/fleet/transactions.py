@@ -46,9 +46,9 @@ def _generation_stands(keys: FleetKeys) -> Compare:
 
 
 def end_former_session(keys: FleetKeys, holder: str, found: HolderRead) -> Txn:
-    """Make the end of the session of a holder that this data directory will no longer be.
+    """Build the transaction that ends the session of the holder that this data directory is giving up.
 
-    Its copies would else be counted for as long as its lease lasts.
+    Otherwise its copies would count for as long as its lease lasts.
     """
     return Txn(
         (_generation_stands(keys), mod_is(keys.session(holder), found.session_revision)),
@@ -57,9 +57,9 @@ def end_former_session(keys: FleetKeys, holder: str, found: HolderRead) -> Txn:
 
 
 def join(session: Session, found: HolderRead) -> Txn:
-    """Make the beginning of a session: the session and the mark in the store are still those that were read.
+    """Build the transaction that begins a session, if the session and the mark in the store are still those read.
 
-    What was live by an earlier session is not, until this one has set right what it has registered.
+    What an earlier session made live is not live until this one has corrected what it has registered.
     """
     keys, holder = session.keys, session.holder
     compares = [_generation_stands(keys)]
@@ -77,7 +77,7 @@ def join(session: Session, found: HolderRead) -> Txn:
 
 
 def go_live(session: Session, summary: str) -> Txn:
-    """Make the end of a join: what is registered is here, so it counts."""
+    """Build the transaction that ends a join: what is registered is here, so it counts."""
     keys, holder = session.keys, session.holder
     return Txn(
         session.fence,
@@ -86,7 +86,7 @@ def go_live(session: Session, summary: str) -> Txn:
 
 
 def register(session: Session, copies: Mapping[str, int], mark: str, now_ns: int) -> Txn:
-    """Make the registration of up to `MOST_HOLDINGS` copies, by digest, with their bytes.
+    """Build the transaction that registers up to `MOST_HOLDINGS` copies, by digest, with their bytes.
 
     `mark` and the digests are on record, durably. The mark tells later whether a record knows of these.
     """
@@ -98,19 +98,19 @@ def register(session: Session, copies: Mapping[str, int], mark: str, now_ns: int
 
 
 def take_out(session: Session, digests: Collection[str]) -> Txn:
-    """Make the removal, from the count, of up to `MOST_HOLDINGS` copies that are not here."""
+    """Build the transaction that takes up to `MOST_HOLDINGS` copies that are not here out of the count."""
     keys, holder = session.keys, session.holder
     return Txn(session.fence, tuple(Delete(keys.holding(digest, holder)) for digest in digests))
 
 
 def check_registered(session: Session, digests: Collection[str]) -> Txn:
-    """Make the query for which of up to `MOST_HOLDINGS` copies are registered."""
+    """Build the transaction that checks which of up to `MOST_HOLDINGS` copies are registered."""
     keys, holder = session.keys, session.holder
     return Txn((), tuple(Range(keys.holding(digest, holder), keys_only=True) for digest in digests))
 
 
 def release(session: Session, copy: CopyRead, read: FleetRead, witnesses: Sequence[str], token: int) -> Txn:
-    """Make the release of a copy: it counts no longer, if all that was read about it still holds.
+    """Build the transaction that releases a copy: it no longer counts, if all that was read about it still holds.
 
     Args:
         session: the session that releases.
@@ -147,12 +147,12 @@ def release(session: Session, copy: CopyRead, read: FleetRead, witnesses: Sequen
 
 
 def tell_uses(session: Session, uses: Mapping[str, int], resolution: int) -> Txn:
-    """Make the notes of up to `MOST_USES` last uses, each only where it is news.
+    """Build the transaction that records up to `MOST_USES` last uses, each only where it is news.
 
     Args:
         session: the session that tells.
         uses: by digest, in seconds since the epoch.
-        resolution: by how many seconds a use must be later than the one that is noted, so that many hosts with
+        resolution: by how many seconds a use must be later than the one recorded, so that many hosts with
             one image write it once.
     """
     return Txn(
@@ -161,14 +161,14 @@ def tell_uses(session: Session, uses: Mapping[str, int], resolution: int) -> Txn
 
 
 def _tell_use(keys: FleetKeys, digest: str, at: int, resolution: int) -> Txn:
-    # With no use noted yet, no comparison of its value holds, so the other branch writes.
+    # With no use recorded yet, no comparison of its value holds, so the other branch writes.
     threshold = max(at - resolution, 0)
     known = Compare(keys.used(digest), "VALUE", "GREATER", encode_use(max(threshold - 1, 0)))
     return Txn((known,), (), (Put(keys.used(digest), encode_use(at)),))
 
 
 def take_token(session: Session, number: int, lease: int, policy: str) -> Txn:
-    """Make the taking of a free deletion token, under a lease that nobody renews.
+    """Build the transaction that takes a free deletion token, under a lease that nobody renews.
 
     A policy that is new to the fleet may only take token 0.
     """
@@ -183,7 +183,7 @@ def take_token(session: Session, number: int, lease: int, policy: str) -> Txn:
 
 
 def introduce_policy(session: Session, policy: str, lease: int) -> Txn:
-    """Make the note that a policy is new; it is young for as long as the lease lasts (0: it is never young)."""
+    """Build the transaction that records a new policy; it is young while the lease lasts (0: it is never young)."""
     keys = session.keys
     young = (Put(keys.young(policy), session.holder, lease),) if lease else ()
     return Txn(
@@ -192,12 +192,12 @@ def introduce_policy(session: Session, policy: str, lease: int) -> Txn:
 
 
 def tell_summary(session: Session, summary: str) -> Txn:
-    """Make the note of what a holder tells of itself."""
+    """Build the transaction that writes what a holder tells of itself."""
     return Txn(session.fence, (Put(session.keys.summary(session.holder), summary),))
 
 
 def note_rolled_back(keys: FleetKeys, host: str, now_ns: int) -> Txn:
-    """Make the note that revisions went back, on which all hosts stop deleting until `hmret fleet reset`."""
+    """Build the transaction that records that revisions went back: all hosts stop deleting until `hmret fleet reset`."""
     return Txn(
         (_generation_stands(keys), absent(keys.rolled_back)),
         (Put(keys.rolled_back, encode_notice(host, now_ns)),),

@@ -56,6 +56,16 @@ async def test_the_budget_can_be_a_share_of_all_copies(fleet: Fleet) -> None:
         assert await released(host, *IMAGES) == 12, "5 % of 200 and of its own 40"
 
 
+async def test_a_share_that_no_float_has_exactly_is_not_cut_off(fleet: Fleet) -> None:
+    fleet.set_settings(min_copies=0, budget="29%", tokens=1)
+    tell_copies(fleet, 60)
+    async with fleet.host("a", FREELY).running() as host:
+        await host.join(*IMAGES)
+        assert await released(host, *IMAGES) == 29, (
+            "29 % of 60 and of its own 40; `GET /v1/fleet/plan` says the same"
+        )
+
+
 async def test_a_token_is_good_for_one_release_at_least(fleet: Fleet) -> None:
     fleet.set_settings(min_copies=0, budget="5%", tokens=4)
     async with fleet.host("a", FREELY).running() as host:

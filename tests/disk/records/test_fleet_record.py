@@ -97,7 +97,7 @@ def test_another_generation_forgets_all_and_the_same_one_only_what_it_registered
     record.start("g1")
     for one in (record, load(host)):
         assert (one.digests, one.has_done_mark, one.age_of(mark)) == ({}, False, MarkAge.UNKNOWN)
-        assert one.seen == Seen("77", 5)
+        assert one.seen == Seen(cluster_id="77", revision=5)
     record.start("g2")
     for one in (record, load(host)):
         assert (one.generation, one.seen, one.cache_id) == ("g2", None, record.cache_id)
@@ -152,16 +152,16 @@ def test_what_was_seen_is_kept_over_restarts_and_only_rises(host: Host) -> None:
     record.see("77", 3)
     assert load(host).seen is None
     record.flush()
-    assert load(host).seen == Seen("77", 9)
+    assert load(host).seen == Seen(cluster_id="77", revision=9)
     size = len(host.read(RECORD))
     record.flush()
     assert len(host.read(RECORD)) == size
     record.see("77", 10)
     record.note_request([A], with_mark=False)
-    assert load(host).seen == Seen("77", 10)
+    assert load(host).seen == Seen(cluster_id="77", revision=10)
     record.see("78", 4)
     record.flush()
-    assert load(host).seen == Seen("78", 4)
+    assert load(host).seen == Seen(cluster_id="78", revision=4)
 
 
 def test_what_is_seen_while_a_thread_writes_is_not_forgotten(memory: Host) -> None:
@@ -170,9 +170,9 @@ def test_what_is_seen_while_a_thread_writes_is_not_forgotten(memory: Host) -> No
     memory.memory.before = lambda call: record.see("77", 9) if call.name == "fsync" else None
     record.note_request([A], with_mark=False)
     memory.memory.before = None
-    assert record.seen == Seen("77", 9)
+    assert record.seen == Seen(cluster_id="77", revision=9)
     record.flush()
-    assert load(memory).seen == Seen("77", 9)
+    assert load(memory).seen == Seen(cluster_id="77", revision=9)
 
 
 UNREADABLE = [
@@ -302,7 +302,7 @@ def test_a_long_record_is_rewritten_with_what_it_says(host: Host) -> None:
     assert min(sizes[60:]) < sizes[0] + 1000
     assert max(sizes) < 1500 * 67
     assert load(host).digests == {A: Standing.ASKED}
-    assert load(host).seen == Seen("77", 1)
+    assert load(host).seen == Seen(cluster_id="77", revision=1)
 
 
 def test_the_last_hundred_marks_survive_a_rewrite_and_the_last_that_is_done(memory: Host) -> None:

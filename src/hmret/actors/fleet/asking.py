@@ -37,7 +37,7 @@ class Facts:
 
     def __init__(self, membership: Membership) -> None:
         self._membership = membership
-        self._rules = membership.terms.rules
+        self._rules = membership.options.rules
         self._known: dict[str, _Known] = {}
 
     @property

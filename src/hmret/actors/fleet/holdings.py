@@ -24,7 +24,7 @@ class Holdings:
     def __init__(self, membership: Membership, threads: Threads) -> None:
         self._membership = membership
         self._contact = membership.contact
-        self._records = membership.records
+        self._async_record = membership.async_record
         self._threads = threads
         self.lock = anyio.Lock()
         self._here: dict[str, int] | None = None
@@ -49,12 +49,12 @@ class Holdings:
         return sum(self._here.values()) if self._here is not None else 0
 
     async def saw(self, copies: Collection[WholeCopy]) -> None:
-        """Take what a survey found: everything that is here."""
+        """Record what a survey found: everything that is here."""
         before = None if self._here is None else self._here.copy()
         here, is_same = await self._threads.run_alone(_by_digest, copies, before)
         self._here, self._released = here, {}
         if not (is_same and self._is_reconciled):
-            self.change()
+            self.request_reconcile()
 
     def released(self, digest: str) -> None:
         """Note that a copy no longer counts."""
@@ -67,9 +67,9 @@ class Holdings:
             return
         for digest in digests:
             self._here[digest] = self._released.pop(digest, self._here.get(digest, 0))
-        self.change()
+        self.request_reconcile()
 
-    def change(self) -> None:
+    def request_reconcile(self) -> None:
         """Have the copies compared with what is registered."""
         self._is_reconciled = False
         self._changed.set()
@@ -91,7 +91,7 @@ class Holdings:
             return
         self._is_reconciled = True
         try:
-            gone, new = await self._records.differences(tuple(self._here))
+            gone, new = await self._async_record.differences(tuple(self._here))
             for batch in batches(gone, MOST_HOLDINGS):
                 await self._take_out(session, batch)
             for batch in batches(new, MOST_HOLDINGS):
@@ -107,13 +107,13 @@ class Holdings:
             as `reconcile`.
         """
         missing = 0
-        for batch in batches(await self._records.digests(), MOST_HOLDINGS):
+        for batch in batches(await self._async_record.digests(), MOST_HOLDINGS):
             missing += await self._check(session, batch)
         return missing
 
     async def _take_out(self, session: Session, digests: Sequence[str]) -> None:
         async with self.lock:
-            record = await self._records.load()
+            record = await self._async_record.load()
             gone = [
                 digest
                 for digest in digests
@@ -122,11 +122,11 @@ class Holdings:
             self._membership.require(session)
             if gone:
                 await self._membership.write(session, take_out(session, gone))
-                await self._records.note_outcomes(unregistered=gone)
+                await self._async_record.note_outcomes(unregistered=gone)
 
     async def _register(self, session: Session, digests: Sequence[str], *, again: bool = False) -> None:
         async with self.lock:
-            record = await self._records.load()
+            record = await self._async_record.load()
             # guard(register-only-what-is-here): What was released since the survey is being deleted.
             copies = {
                 digest: self._here[digest]
@@ -138,11 +138,11 @@ class Holdings:
             self._membership.require(session)
             if copies:
                 # guard(record-before-registering): What counts and is on no record would count for ever.
-                mark = await self._records.note_request(copies, with_mark=True)
+                mark = await self._async_record.note_request(copies, with_mark=True)
                 await self._membership.write(
                     session, register(session, copies, mark, self._membership.now_ns())
                 )
-                await self._records.note_outcomes(done=mark, registered=copies)
+                await self._async_record.note_outcomes(done=mark, registered=copies)
 
     async def _check(self, session: Session, digests: Sequence[str]) -> int:
         self._membership.require(session)

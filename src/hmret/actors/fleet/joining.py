@@ -48,8 +48,8 @@ class Joining:
         self._membership = membership
         self._contact = membership.contact
         self._store = membership.contact.store
-        self._records = membership.records
-        self._terms = membership.terms
+        self._async_record = membership.async_record
+        self._options = membership.options
 
     async def join(self) -> Session:
         """Begin a session.
@@ -59,14 +59,14 @@ class Joining:
             StoreError: the store did not answer, or refused; this can be tried again.
             OSError: the record cannot be written.
         """
-        record = await self._records.load()
+        record = await self._async_record.load()
         keys = await self._keys(record)
         for _ in range(_ROUNDS):
             if record.needs_cache_id:
                 await self._renew(keys, record)
             if record.generation != keys.generation:
-                await self._records.start(keys.generation)
-            holder = make_holder(self._terms.host, record.cache_id)
+                await self._async_record.start(keys.generation)
+            holder = make_holder(self._options.host, record.cache_id)
             found = await self._read(keys, holder)
             if found.is_rolled_back:
                 raise CannotJoinError(FleetState.ROLLED_BACK, ROLLED_BACK)
@@ -76,12 +76,12 @@ class Joining:
                     if step is JoinStep.REGISTER_ALL:
                         # guard(forgotten-copies-are-doubted): The `forget` may have been cut off halfway, so what has
                         # gone from here since may still be registered.
-                        await self._records.doubt()
+                        await self._async_record.doubt()
                     self._membership.settings = found.settings
                     return await self._begin(keys, holder, found)
                 case JoinStep.NEW_HOLDER:
                     await self._end_former(keys, holder, found)
-                    await self._records.renew()
+                    await self._async_record.renew()
                 case JoinStep.DUPLICATE:
                     detail = f"another host runs on a copy of this data directory, as {holder}: stop one of the two"
                     raise CannotJoinError(FleetState.DUPLICATE_HOST, detail)
@@ -99,11 +99,11 @@ class Joining:
         # Whether the store went back is judged here, by the record and by what answers have shown.
         self._store.forget_seen()
         found = await self._look_generation()
-        generation = found.value(generation_key(self._terms.fleet))
+        generation = found.value(generation_key(self._options.fleet))
         if generation is None or not is_fleet_name(generation):
-            detail = f"etcd has no fleet named {self._terms.fleet}: run hmret fleet init"
+            detail = f"etcd has no fleet named {self._options.fleet}: run hmret fleet init"
             raise CannotJoinError(FleetState.NOT_INITIALISED, detail)
-        keys = FleetKeys(self._terms.fleet, generation)
+        keys = FleetKeys(self._options.fleet, generation)
         if record.generation != generation:
             # Nothing of another generation is registered here, so what was seen of it says nothing.
             self._contact.has_shown_restore = False
@@ -120,7 +120,7 @@ class Joining:
 
     async def _look_generation(self) -> RangeResult:
         # Not through `Contact.read`, which would record the revision of this answer as seen.
-        return await self._store.range(generation_key(self._terms.fleet))
+        return await self._store.range(generation_key(self._options.fleet))
 
     async def _tell_rolled_back(self, keys: FleetKeys) -> None:
         """Tell all hosts that the store was restored from a backup, and do not join.
@@ -130,7 +130,7 @@ class Joining:
         """
         # If it fails, the next try to join tells it.
         with suppress(StoreError):
-            await self._store.transact(note_rolled_back(keys, self._terms.host, self._membership.now_ns()))
+            await self._store.transact(note_rolled_back(keys, self._options.host, self._membership.now_ns()))
         raise CannotJoinError(FleetState.ROLLED_BACK, ROLLED_BACK)
 
     async def _read(self, keys: FleetKeys, holder: str) -> HolderRead:
@@ -139,9 +139,9 @@ class Joining:
     async def _renew(self, keys: FleetKeys, record: FleetRecord) -> None:
         """Become another holder: the data directory is new, or its record cannot be read."""
         if record.cache_id:
-            holder = make_holder(self._terms.host, record.cache_id)
+            holder = make_holder(self._options.host, record.cache_id)
             await self._end_former(keys, holder, await self._read(keys, holder))
-        await self._records.renew()
+        await self._async_record.renew()
 
     async def _end_former(self, keys: FleetKeys, holder: str, found: HolderRead) -> None:
         """End the session of a holder that this data directory is about to give up.
@@ -158,14 +158,14 @@ class Joining:
             raise CannotJoinError(FleetState.JOINING, "another session began: joining again")
 
     async def _begin(self, keys: FleetKeys, holder: str, found: HolderRead) -> Session:
-        lease = await self._contact.grant(self._terms.session_seconds)
+        lease = await self._contact.grant(self._options.session_seconds)
         try:
             # guard(mark-is-on-record-first): A mark in the store that is on no record is taken for another host's.
-            mark = await self._records.note_request(with_mark=True)
+            mark = await self._async_record.note_request(with_mark=True)
             session = Session(keys, holder, mark, lease)
             result = await self._contact.write(join(session, found))
             if result.succeeded:
-                await self._records.note_outcomes(done=mark)
+                await self._async_record.note_outcomes(done=mark)
         except BaseException:
             await self._contact.drop(lease)
             raise

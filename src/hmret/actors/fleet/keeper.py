@@ -9,15 +9,15 @@ from typing import TypeVar
 import anyio
 
 from hmret.actors.fleet.asking import Asking, Facts
+from hmret.actors.fleet.async_record import AsyncFleetRecord
 from hmret.actors.fleet.contact import Contact
 from hmret.actors.fleet.holdings import Holdings
-from hmret.actors.fleet.membership import FleetTerms, Membership, SessionOverError
-from hmret.actors.fleet.records import Records
+from hmret.actors.fleet.housekeeping import Housekeeping, Summaries
+from hmret.actors.fleet.membership import MemberOptions, Membership, SessionOverError
 from hmret.actors.fleet.releasing import Releasing, outcome_unless_joined
 from hmret.actors.fleet.session import Sessions
 from hmret.actors.fleet.tokens import Tokens
-from hmret.actors.fleet.turns import Housekeeping, Summaries
-from hmret.actors.fleet.uses import Uses
+from hmret.actors.fleet.use_reports import UseReports
 from hmret.actors.mailbox import CallActor, answer_call
 from hmret.actors.threads import Threads
 from hmret.disk.filesystem import Filesystem
@@ -41,7 +41,7 @@ class FleetKeeper(CallActor):
     Args:
         filesystem, data_fd, threads: where the record is.
         store: the store; it is closed when the actor ends.
-        terms: what this host joins as.
+        options: what this host joins as.
         now_ns: the wall clock.
         on_state: called when the state of this host in its fleet changes.
         on_failure: called with an error that nobody expected.
@@ -55,7 +55,7 @@ class FleetKeeper(CallActor):
         data_fd: int,
         threads: Threads,
         store: Store,
-        terms: FleetTerms,
+        options: MemberOptions,
         now_ns: Callable[[], int],
         on_state: Callable[[FleetState, str | None], None],
         on_failure: Callable[[Exception], None],
@@ -65,28 +65,28 @@ class FleetKeeper(CallActor):
     ) -> None:
         super().__init__()
         rng = random.Random(seed)  # noqa: S311 - for waits and for an order, not for secrets
-        records = Records(filesystem, data_fd, threads)
-        self.terms = terms
+        async_record = AsyncFleetRecord(filesystem, data_fd, threads)
+        self.options = options
         """What this host joins as."""
         self._store = store
         self._on_failure = on_failure
-        self.contact = Contact(store, now_ns, records.see, generation_key(terms.fleet))
-        self._membership = Membership(terms, self.contact, records, now_ns, on_state)
+        self.contact = Contact(store, now_ns, async_record.see, generation_key(options.fleet))
+        self._membership = Membership(options, self.contact, async_record, now_ns, on_state)
         self._holdings = Holdings(self._membership, threads)
         self._tokens = Tokens(self._membership, rng=rng)
         self._facts = Facts(self._membership)
         self._asking = Asking(self._membership, self._facts, self._tokens)
         self._releasing = Releasing(self._membership, self._holdings, self._tokens, self._facts)
-        self._uses = Uses(self._membership)
+        self._use_reports = UseReports(self._membership)
         self._summaries = Summaries(self._membership, self._holdings)
         self._housekeeping = Housekeeping(self._membership, self._holdings, on_forgotten, rng=rng)
         self._sessions = Sessions(
             self._membership,
             self._holdings,
-            self._summaries.write,
-            self._uses.tell,
+            self._summaries.encode,
+            self._use_reports.tell,
             (
-                self._uses.run,
+                self._use_reports.run,
                 self._summaries.run,
                 self._housekeeping.refresh,
                 self._housekeeping.hourly,
@@ -106,7 +106,7 @@ class FleetKeeper(CallActor):
         finally:
             self._mailbox.abandon()
             self._membership.enter(FleetState.STOPPED)
-            with anyio.move_on_after(self.terms.timeout_seconds, shield=True):
+            with anyio.move_on_after(self.options.timeout_seconds, shield=True):
                 await self._store.aclose()
 
     @property
@@ -137,7 +137,7 @@ class FleetKeeper(CallActor):
         membership = self._membership
         return FleetView(
             state=membership.state,
-            rules=membership.terms.rules,
+            rules=membership.options.rules,
             detail=self.detail,
             settings=membership.settings,
             facts=self._facts.all,
@@ -170,13 +170,13 @@ class FleetKeeper(CallActor):
         await self._ask(self._guarded, partial(self._give_back, tuple(digests)))
 
     async def saw(self, copies: Collection[WholeCopy]) -> None:
-        """Take what a survey found: all copies here."""
+        """Record what a survey found: all copies here."""
         await self._holdings.saw(copies)
         self._facts.forget_all_but(self._holdings.here)
 
     def tell_use(self, digests: Collection[str], at: datetime) -> None:
-        """Take the use of some images; never waits."""
-        self._uses.add(digests, nanoseconds_of(at))
+        """Record the use of some images, to be told later; never waits."""
+        self._use_reports.add(digests, nanoseconds_of(at))
 
     def use_policy(self, fingerprint: str) -> None:
         """Set the policy under which copies are released from now on."""
@@ -184,7 +184,7 @@ class FleetKeeper(CallActor):
 
     async def tell_summary(self, summary: FleetSummary) -> None:
         """Set what the other hosts are told of this one."""
-        self._summaries.take(summary)
+        self._summaries.set(summary)
 
     async def _guarded(self, make: Callable[[], Awaitable[T]]) -> T | None:
         """Answer a call; an error that nobody expected keeps images, and ends the session at most."""

@@ -6,8 +6,8 @@ from datetime import datetime
 
 import anyio
 
+from hmret.actors.fleet.async_record import AsyncFleetRecord
 from hmret.actors.fleet.contact import Contact
-from hmret.actors.fleet.records import Records
 from hmret.fleet.reading import ROLLED_BACK, CopyRead, FleetRead, parse_reading, read_operations
 from hmret.fleet.store import OutcomeUnknownError, Result, Txn, TxnResult
 from hmret.fleet.transactions import Session
@@ -30,8 +30,8 @@ _NO_HOSTS = FleetRead(
 
 
 @frozen(kw_only=True)
-class FleetTerms:
-    """The terms on which a host joins a fleet: its name, the fleet, and which copies it keeps."""
+class MemberOptions:
+    """What a host joins a fleet with: its name, the fleet, which copies it keeps, and how long it waits."""
 
     fleet: str
     host: str
@@ -56,15 +56,15 @@ class Membership:
 
     def __init__(
         self,
-        terms: FleetTerms,
+        options: MemberOptions,
         contact: Contact,
-        records: Records,
+        async_record: AsyncFleetRecord,
         now_ns: Callable[[], int],
         on_state: Callable[[FleetState, str | None], None],
     ) -> None:
-        self.terms = terms
+        self.options = options
         self.contact = contact
-        self.records = records
+        self.async_record = async_record
         self.now_ns = now_ns
         self._on_state = on_state
         self.state = FleetState.JOINING

@@ -57,8 +57,8 @@ class Releasing:
     def __init__(self, membership: Membership, holdings: Holdings, tokens: Tokens, facts: Facts) -> None:
         self._membership = membership
         self._contact = membership.contact
-        self._rules = membership.terms.rules
-        self._records = membership.records
+        self._rules = membership.options.rules
+        self._async_record = membership.async_record
         self._holdings = holdings
         self._tokens = tokens
         self._facts = facts
@@ -135,11 +135,11 @@ class Releasing:
         outcomes: dict[str, ReleaseOutcome],
     ) -> None:
         """Release some copies under a token."""
-        record = await self._records.load()
+        record = await self._async_record.load()
         before = {each.copy.digest: record.standing(each.copy.digest) for each in chosen}
         # guard(release-is-on-record-first): If the answer is lost, the copy may not be registered any more, and the
         # next join finds out.
-        await self._records.note_request(before, with_mark=False)
+        await self._async_record.note_request(before, with_mark=False)
         token.spent += len(chosen)
         known = _KnownOutcomes([], [])
         limiter = anyio.CapacityLimiter(_AT_A_TIME)
@@ -160,7 +160,7 @@ class Releasing:
         registered = [digest for digest in known.kept if before[digest] is Standing.REGISTERED]
         unregistered = [digest for digest in known.kept if before[digest] is None]
         try:
-            await self._records.note_outcomes(
+            await self._async_record.note_outcomes(
                 registered=registered, unregistered=[*known.released, *unregistered]
             )
         except OSError:

@@ -31,7 +31,7 @@ class Sessions:
         membership: what is known of the session.
         holdings: the copies of this host.
         summary: returns what the others are told of this host, as JSON.
-        farewell: what is done before a session that still is one ends, if it can be done soon.
+        farewell: called before a session that is still valid ends, within a time limit.
         turns: what else is done while copies count; each runs until the session is over.
         on_failure: called with an error that nobody expected; the session ends, and another one begins.
     """
@@ -56,8 +56,8 @@ class Sessions:
         self._joining = Joining(membership)
         self._rng = rng
         self._contact = membership.contact
-        self._records = membership.records
-        self._terms = membership.terms
+        self._async_record = membership.async_record
+        self._options = membership.options
 
     async def run(self) -> None:
         """Run one session after another, until cancelled."""
@@ -101,8 +101,8 @@ class Sessions:
         finally:
             await self._say_farewell(session)
             self._membership.end(session, "the engine is stopping", FleetState.STOPPED)
-            # guard(stop-ends-session): A host that has stopped takes nothing out of the count that is deleted here, so
-            # what it has registered must not count.
+            # guard(stop-ends-session): Once stopped, a host cannot withdraw copies that are deleted here, so what it has
+            # registered must not count.
             await self._contact.drop(session.lease)
         return was_live
 
@@ -110,10 +110,10 @@ class Sessions:
         """Make the last writes of a session, and put on record what was seen of the store."""
         if self._membership.joined is not session:
             return
-        with anyio.move_on_after(self._terms.timeout_seconds, shield=True):
+        with anyio.move_on_after(self._options.timeout_seconds, shield=True):
             await self._guarded(session, self._farewell)
             with suppress(OSError):
-                await self._records.flush()
+                await self._async_record.flush()
 
     async def _guarded(self, session: Session, turn: Turn) -> None:
         """Run a task of a session; if it fails, that ends the session at most."""
@@ -135,7 +135,7 @@ class Sessions:
         A request that fails is tried again: an election takes a second, and must not end the sessions of all hosts.
         """
         membership = self._membership
-        longest = self._terms.session_seconds
+        longest = self._options.session_seconds
         pause = longest / _KEEP_ALIVES_IN_A_LEASE
         answered = anyio.current_time()
         while membership.session is session:
@@ -175,7 +175,7 @@ class Sessions:
                 await self._holdings.reconcile(session)
                 continue
             # What was surely not written is written later.
-            self._holdings.change()
+            self._holdings.request_reconcile()
             await anyio.sleep(self._rng.uniform(0, _LONGEST_WAIT_SECONDS))
 
 

@@ -8,7 +8,7 @@ from hmret.api.wire.convert import document_of, documents_of, image_document
 from hmret.fleet.overview import (
     EtcdStatus,
     FleetStatus,
-    Holdings,
+    HoldersOfImage,
     HostStatus,
     LastCopy,
     LocalStatus,
@@ -46,7 +46,7 @@ def settings_document(settings: FleetSettings) -> structs.FleetSettingsDocument:
     )
 
 
-def holdings_document(holdings: Holdings, here: str | None) -> structs.FleetHoldingsDocument:
+def holdings_document(holdings: HoldersOfImage, here: str | None) -> structs.FleetHoldingsDocument:
     """Convert who holds an image; `here`: the holder that this data directory is."""
     copies = tuple(
         document_of(structs.HeldCopyDocument, copy, here=copy.holder == here, bytes=copy.disk_bytes)

@@ -38,7 +38,7 @@ class HostFleet:
             StoreError: etcd does not answer.
         """
         self._loop.require()
-        rules = self._keeper.terms.rules
+        rules = self._keeper.options.rules
         found = await self.operator.holdings(digest, rules.min_copies)
         return found.holders
 
@@ -56,17 +56,17 @@ class HostFleet:
     def operator(self) -> FleetOperator:
         """What an operator asks of the fleet, through this engine's connections."""
         keeper = self._keeper
-        return FleetOperator(keeper.contact.store, keeper.terms.fleet)
+        return FleetOperator(keeper.contact.store, keeper.options.fleet)
 
     def local_status(self) -> LocalStatus:
         """Return how this host stands to its fleet; never waits."""
         keeper = self._keeper
         last_ns = keeper.contact.last_ns
         return LocalStatus(
-            fleet=keeper.terms.fleet,
+            fleet=keeper.options.fleet,
             state=keeper.state,
             detail=keeper.detail,
-            host=keeper.terms.host,
+            host=keeper.options.host,
             holder=keeper.holder,
             last_contact=None if last_ns is None else datetime_of(last_ns),
             settings=keeper.view().settings,

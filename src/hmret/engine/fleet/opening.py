@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
 from hmret.actors.fleet.keeper import FleetKeeper
-from hmret.actors.fleet.membership import FleetTerms
+from hmret.actors.fleet.membership import MemberOptions
 from hmret.disk.records.fleet import FleetRecord
 from hmret.engine.events import EventHub
 from hmret.engine.fleet.reader import FleetReader
@@ -36,7 +36,7 @@ async def open_keeper(
         data_fd,
         platform.threads,
         Gateway.of(config.fleet),
-        terms_of(config),
+        member_options(config),
         platform.clock.now_ns,
         tell_state,
         _tell_failure,
@@ -51,16 +51,16 @@ async def open_reader(
     config: RetentionConfig, platform: Platform, data_fd: int
 ) -> AsyncIterator[FleetReader]:
     """Read what the fleet of the settings says for the duration of a block; satisfies `OpenReader`."""
-    terms = terms_of(config)
+    options = member_options(config)
     record = await platform.threads.run(FleetRecord, platform.filesystem, data_fd)
     async with aclosing(Gateway.of(config.fleet)) as store:
-        yield FleetReader(store, terms.fleet, terms.host, record.cache_id, terms.rules)
+        yield FleetReader(store, options.fleet, options.host, record.cache_id, options.rules)
 
 
-def terms_of(config: RetentionConfig) -> FleetTerms:
+def member_options(config: RetentionConfig) -> MemberOptions:
     """Return what the settings say of a host in its fleet."""
     fleet = config.fleet
-    return FleetTerms(
+    return MemberOptions(
         fleet=fleet.name,
         host=fleet.host_on(os.uname().nodename),
         rules=fleet.rules,

@@ -46,7 +46,7 @@ class MarkAge(Enum):
     CURRENT = "current"
 
 
-@frozen
+@frozen(kw_only=True)
 class Seen:
     """The highest revision that an answer of a cluster has shown."""
 
@@ -100,7 +100,7 @@ class FleetRecordContents:
                 cluster_id, _, revision = rest.partition(" ")
                 if not _WORD.fullmatch(cluster_id) or not _REVISION.fullmatch(revision):
                     raise ValueError("not what was seen")
-                self.seen = Seen(cluster_id, int(revision))
+                self.seen = Seen(cluster_id=cluster_id, revision=int(revision))
             case _:
                 raise ValueError("not a line of a record")
 

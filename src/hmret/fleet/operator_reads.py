@@ -1,4 +1,4 @@
-"""What there is of a fleet, read from its store: hosts, holders of an image, last copies."""
+"""What operators are shown of a fleet, read from its store: hosts, holders of an image, last copies."""
 
 from collections.abc import Collection, Iterator, Sequence
 
@@ -7,7 +7,7 @@ from hmret.fleet.overview import (
     EtcdStatus,
     FleetStatus,
     HeldCopy,
-    Holdings,
+    HoldersOfImage,
     LastCopy,
     TakenToken,
 )
@@ -58,7 +58,7 @@ class FleetReader:
     fleet: str
 
     async def settings(self) -> FleetSettings:
-        """Read what the fleet's hosts have in common."""
+        """Read the fleet's shared settings."""
         return (await self.read_settings(await self.current_keys()))[0]
 
     async def status(self) -> FleetStatus:
@@ -88,7 +88,7 @@ class FleetReader:
             rolled_back=bool(rolled_back.key_values),
         )
 
-    async def holdings(self, digest: str, min_copies: int = 0) -> Holdings:
+    async def holdings(self, digest: str, min_copies: int = 0) -> HoldersOfImage:
         """Read who holds an image; `min_copies`: this host's own, which counts where it is larger."""
         keys = await self.current_keys()
         settings, copies, lives, drains = await self._read(
@@ -106,7 +106,7 @@ class FleetReader:
                 disk_bytes, since = read_holding(one.value)
                 why_not = "dead" if holder not in live else "drained" if holder in drained else None
                 held.append(HeldCopy(holder=holder, since=since, disk_bytes=disk_bytes, not_counted=why_not))
-        return Holdings(
+        return HoldersOfImage(
             digest=digest,
             min_copies=max(min_copies, _settings_in(keys, settings)[0].min_copies),
             last_used=read_use(copies.value(keys.used(digest))),

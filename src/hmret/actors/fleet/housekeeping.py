@@ -1,4 +1,4 @@
-"""What a host does for its fleet now and then: its summary, the settings, the check of its copies, dead hosts."""
+"""What a host does for its fleet periodically: tell its summary, read the settings, check its copies, forget dead hosts."""
 
 import random
 from collections.abc import Awaitable, Callable
@@ -23,23 +23,23 @@ _DAY_SECONDS = 86_400.0
 
 
 class Summaries:
-    """What the others are told of this host; written when it has changed, but not too often."""
+    """What the others are told of this host; written when it has changed, at most every `_SUMMARY_SECONDS`."""
 
     def __init__(self, membership: Membership, holdings: Holdings) -> None:
         self._membership = membership
         self._holdings = holdings
-        self._version = membership.terms.version
+        self._version = membership.options.version
         self._summary: FleetSummary | None = None
         self._changed = anyio.Event()
 
-    def take(self, summary: FleetSummary) -> None:
-        """Take what is to be told."""
+    def set(self, summary: FleetSummary) -> None:
+        """Record what is to be told."""
         if summary != self._summary:
             self._summary = summary
             self._changed.set()
 
-    def write(self) -> str:
-        """Return what is told now, as it is written with the begin of a session."""
+    def encode(self) -> str:
+        """Return what is told now, as JSON, as written when a session begins."""
         summary = self._summary or FleetSummary(
             copies=len(self._holdings.here),
             disk_bytes=self._holdings.disk_bytes,
@@ -60,7 +60,7 @@ class Summaries:
             await self._changed.wait()
             self._changed = anyio.Event()
             try:
-                await self._membership.write(session, tell_summary(session, self.write()))
+                await self._membership.write(session, tell_summary(session, self.encode()))
             except StoreError:
                 # What was surely not written is written later.
                 self._changed.set()
@@ -80,8 +80,8 @@ class Housekeeping:
     ) -> None:
         self._membership = membership
         self._contact = membership.contact
-        self._records = membership.records
-        self._refresh_seconds = max(_SHORTEST_REFRESH_SECONDS, membership.terms.session_seconds)
+        self._async_record = membership.async_record
+        self._refresh_seconds = max(_SHORTEST_REFRESH_SECONDS, membership.options.session_seconds)
         self._holdings = holdings
         self._on_forgotten = on_forgotten
         self._rng = rng
@@ -108,7 +108,7 @@ class Housekeeping:
         while True:
             self._next_hour = await self._wait(self._next_hour, _HOUR_SECONDS)
             # Or a restore from a backup, while this host is off, might go unnoticed.
-            await self._records.flush()
+            await self._async_record.flush()
             await self._trying(self.forget(session))
 
     async def daily(self, session: Session) -> None:

@@ -14,7 +14,7 @@ from hmret.model.records.fleet import Standing
 T = TypeVar("T")
 
 
-class Records:
+class AsyncFleetRecord:
     """The record; what it says is read from memory, once `load` has returned."""
 
     def __init__(self, filesystem: Filesystem, data_fd: int, threads: Threads) -> None:

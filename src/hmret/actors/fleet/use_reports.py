@@ -12,7 +12,7 @@ from hmret.fleet.transactions import MOST_USES, Session, tell_uses
 from hmret.model.fleet import CopyRules
 from hmret.model.times import SECOND
 
-# A use is told at a tenth of the time for which it counts, so that time is never missed by more than that.
+# A use is told at a tenth of the time for which it counts, so it is off by at most that much.
 _PARTS = 10
 _SHORTEST = timedelta(seconds=1)
 _LONGEST = timedelta(hours=6)
@@ -20,12 +20,12 @@ _LONGEST = timedelta(hours=6)
 _MOST_REMEMBERED = 200_000
 
 
-class Uses:
-    """The uses that are yet to be told, and those that were."""
+class UseReports:
+    """The uses that are yet to be told, and when those of each digest were last told."""
 
     def __init__(self, membership: Membership) -> None:
         self._membership = membership
-        rules = membership.terms.rules
+        rules = membership.options.rules
         self._is_on = rules.tells_uses
         counts_for = _counts_for(rules)
         self._resolution_seconds = int(counts_for.total_seconds()) // _PARTS
@@ -39,7 +39,7 @@ class Uses:
         return len(self._waiting)
 
     def add(self, digests: Collection[str], at_ns: int) -> None:
-        """Take the use of some images; never waits."""
+        """Record the use of some images; never waits."""
         if not self._is_on:
             return
         seconds = at_ns // SECOND
