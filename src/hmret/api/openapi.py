@@ -192,13 +192,13 @@ def _writes() -> Described:
         ),
         "POST /v1/mark-used": _call(
             "markUsed",
-            "Mark an image used: check that it is present, and keep it for at least its window from now",
+            "Mark an image as used: check that it is present, and keep it for at least its window from now",
             _answers("MarkedUsed", 403, 404, *_OF_BODIES, 500, 503),
             body="MarkUsed",
         ),
         "POST /v1/restore": _call(
             "restore",
-            "Restore an image from quarantine, with those of its tags that are free, for a full window",
+            "Restore an image from quarantine, with those of its tags not taken since, for a full window",
             _answers("Restored", 403, 404, 409, *_OF_BODIES, 500, 503),
             body="Restore",
         ),
@@ -259,7 +259,7 @@ def _fleet() -> Described:
             _answers("FleetPlan", 404, 409, 503),
         ),
         "POST /v1/fleet/init": _call(
-            "fleetInit", "Make the fleet in etcd", _answers("FleetGeneration", 403, 404, 409, 503)
+            "fleetInit", "Create the fleet in etcd", _answers("FleetGeneration", 403, 404, 409, 503)
         ),
         "POST /v1/fleet/reset": _call(
             "fleetReset",
@@ -271,7 +271,7 @@ def _fleet() -> Described:
         ),
         "POST /v1/fleet/pause": _call(
             "fleetPause",
-            "Pause all deletion on all hosts; once it is answered, none deletes any further image",
+            "Pause deletion on all hosts; once this is answered, none deletes any further image",
             _changes("FleetSettingsChanged"),
             body="Pause",
         ),

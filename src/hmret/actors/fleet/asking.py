@@ -46,7 +46,7 @@ class Facts:
         return {digest: known.facts for digest, known in self._known.items()}
 
     def take(self, digest: str, copy: CopyRead, read: FleetRead) -> None:
-        """Take what was read about a digest."""
+        """Record what was read about a digest."""
         session = self._membership.session
         if session is None:
             return

@@ -164,7 +164,7 @@ class Membership:
         *,
         hosts: FleetRead | None = None,
     ) -> tuple[FleetRead, dict[str, CopyRead]]:
-        """Take what was read.
+        """Record what was read, and return what it says.
 
         Raises:
             SessionOverError: the session has ended.

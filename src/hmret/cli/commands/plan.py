@@ -67,7 +67,7 @@ def plan(
         str | None, Parameter(help="Plan for this time, in RFC 3339: 2026-12-24T00:00:00Z.")
     ] = None,
     chosen: ImageFilter = EVERYTHING,
-    every: Annotated[bool, FLAG, Parameter(name="--all", help="List the images that are kept, too.")] = False,
+    every: Annotated[bool, FLAG, Parameter(name="--all", help="Also list the images that are kept.")] = False,
     detailed_exitcode: Annotated[
         bool, FLAG, Parameter(help="Exit with code 4 if something would be deleted.")
     ] = False,

@@ -43,7 +43,7 @@ def sweep(
     yes: Annotated[bool, FLAG, Parameter(name=("--yes", "-y"), help="Do not ask for confirmation.")] = False,
     release_brake: Annotated[bool, FLAG, Parameter(help="Delete the images that the brake holds.")] = False,
     stop_timers: Annotated[
-        bool, FLAG, Parameter(help="Stop all timers if the patterns allow no image here.")
+        bool, FLAG, Parameter(help="Sweep even if that stops all timers, since the patterns allow no image.")
     ] = False,
     common: Common = DEFAULTS,
 ) -> int:

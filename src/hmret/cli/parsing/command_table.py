@@ -63,7 +63,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     ),
     "mark-used": (
         "hmret.cli.commands.mark_used:mark_used",
-        """Mark an image used: it is kept for at least its window from now.
+        """Mark an image as used: it is kept for at least its window from now.
 
         Works even if retention is disabled. Exit code 1: the image is not in the cache, not ready or broken.""",
     ),
@@ -72,12 +72,11 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         """Confirm that the present state is correct, after lost folders or a clock jump suspended deletion.
 
         Accepts the guests, snapshots or image folders that are reported as lost, and the clock. If there are
-        several, name
-        those that are correct. Exit code 0 even if there is nothing to confirm.""",
+        several, name those that are correct. Exit code 0 even if there is nothing to confirm.""",
     ),
     "restore": (
         "hmret.cli.commands.quarantine:restore",
-        """Restore a deleted image from quarantine, with those of its tags that are free, for a full window.
+        """Restore a deleted image from quarantine, with those of its tags not taken since, for a full window.
 
         Works even if retention is disabled. Exit code 1: the image is not in quarantine, or already in the cache.""",
     ),
@@ -119,7 +118,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     ),
     "fleet": (
         "",
-        """Work with the fleet: many hosts that agree through etcd on how many copies of an image stay.
+        """Work with the fleet: many hosts that agree through etcd on how many copies of each image to keep.
 
         Requires hmret.fleet.endpoints. Exit code 1: etcd does not answer, it has no such fleet, or the host
         or image is unknown.""",
@@ -128,7 +127,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "hmret.cli.commands.demo:demo",
         """Show images being pulled, protected and deleted, in a small cache of its own.
 
-        With --fleet, three hosts with an etcd of their own. Exit code 1: etcd is not installed.""",
+        With --fleet, it runs three hosts with an etcd of their own. Exit code 1: etcd is not installed.""",
     ),
     "completion": (
         "hmret.cli.commands.completion:completion",
@@ -147,7 +146,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "fleet": {
         "init": (
             "hmret.cli.commands.fleet.changing:init",
-            """Make the fleet in etcd, once, before its first host joins.
+            """Create the fleet in etcd, once, before its first host joins.
 
             Exit code 1: the fleet exists already.""",
         ),
@@ -155,7 +154,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
             "hmret.cli.commands.fleet.changing:reset",
             """Start a new generation of the fleet, after etcd was restored from a backup.
 
-            Settings, pause and drains are taken over; hosts register their copies again. Do this before hosts
+            Settings, a pause and drains are carried over; hosts register their copies again. Do this before hosts
             reach the restored etcd. Exit code 1: there is no such fleet.""",
         ),
         "status": (
@@ -183,7 +182,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         ),
         "pause": (
             "hmret.cli.commands.fleet.changing:pause",
-            """Pause all deletion on all hosts of the fleet.
+            """Pause deletion on all hosts of the fleet.
 
             When it returns, no host deletes any further image.""",
         ),

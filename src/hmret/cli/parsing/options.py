@@ -87,7 +87,7 @@ class Common:
     timeout: Annotated[str, Parameter(help="How long a running engine may be unresponsive.")] = TIMEOUT
     log_format: Annotated[LogFormat, Parameter(help="The format of log lines on standard error.")] = "console"
     log_level: Annotated[
-        LogLevel | None, Parameter(help="The lowest level that is logged; default: warning, for run: info.")
+        LogLevel | None, Parameter(help="The lowest level that is logged; default: warning, or info for run.")
     ] = None
 
     def settings(self, earlier: Settings | None = None) -> Settings:

@@ -34,7 +34,7 @@ _REST = 10
 
 
 def init(*, common: WithoutPolicy = WITHOUT_POLICY) -> int:
-    """Make the fleet in etcd."""
+    """Create the fleet in etcd."""
     return _begin(common, "init", lambda operator: operator.init())
 
 
@@ -61,7 +61,7 @@ def set_setting(
 
 
 def pause(*, reason: _Reason = "", common: WithoutPolicy = WITHOUT_POLICY) -> int:
-    """Pause all deletion on all hosts of the fleet."""
+    """Pause deletion on all hosts of the fleet."""
     by = who()
     asked = _posting("pause", by=by, reason=reason)
     return _change(common, asked, lambda operator: operator.pause(by, datetime.now(UTC), reason), put_paused)
@@ -80,7 +80,7 @@ def drain(
     wait: Annotated[
         bool,
         FLAG,
-        Parameter(help="Wait until no last copy of an image is on the host, however long that takes."),
+        Parameter(help="Wait until the host has no last copy of any image, however long that takes."),
     ] = False,
     common: WithoutPolicy = WITHOUT_POLICY,
 ) -> int:
