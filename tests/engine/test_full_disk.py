@@ -20,8 +20,11 @@ RESERVE = f"{DATA}/system/hmret/reserve"
 class FullDisk:
     """No block is free until a disk has been erased; what is there can be written over, but for a disk that never is."""
 
-    def __init__(self, filesystem: MemoryFilesystem, *, writes_in_place: bool = True) -> None:
+    def __init__(
+        self, filesystem: MemoryFilesystem, *, writes_in_place: bool = True, reserve: str = RESERVE
+    ) -> None:
         self._filesystem = filesystem
+        self._reserve = reserve
         self._writes_in_place = writes_in_place
         self.is_full = True
         filesystem.before = self._before
@@ -30,7 +33,7 @@ class FullDisk:
         if call.name == "unlink" and "rootfs" in call.path:
             self.is_full = False
         is_there = call.name == "mkdir" and self._filesystem.exists(call.path)
-        in_place = self._writes_in_place and call.path == RESERVE
+        in_place = self._writes_in_place and call.path == self._reserve
         if self.is_full and call.name in ("write", "mkdir", "symlink") and not (in_place or is_there):
             raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -60,6 +63,20 @@ async def test_deletions_begin_on_a_full_disk(
     assert report.deleted_images > 0
     assert any(are_here(filesystem, layout, keys)) == disk.is_full
     assert disk.is_full == bool(quarantine)
+
+
+@pytest.mark.parametrize("folder", ["system", "system/hmret"])
+async def test_deletions_begin_on_a_full_disk_where_hmrets_folder_is_reached_through_a_link(
+    platform: Platform, filesystem: MemoryFilesystem, folder: str
+) -> None:
+    filesystem.make_folder("/mnt/elsewhere/hmret")
+    filesystem.make_folder(f"{DATA}/{folder}".rpartition("/")[0])
+    filesystem.make_link(f"{DATA}/{folder}", f"/mnt/elsewhere{folder.removeprefix('system')}")
+    await begin(platform, filesystem)
+    make_due(filesystem, "older", 3)
+    FullDisk(filesystem, reserve="/mnt/elsewhere/hmret/reserve")
+    async with open_engine(make_config(filesystem), platform, scheduled=False) as retention:
+        assert (await retention.sweep()).deleted_images == 3
 
 
 async def test_the_reserve_is_filled_again_afterwards(

@@ -10,16 +10,14 @@ import errno
 import os
 
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.folders import let_go, make_folders, opened, write_all, write_file
-from hmret.disk.layout import OWN, TRASH
+from hmret.disk.folders import let_go, opened_own_folder, write_all, write_file
+from hmret.disk.layout import TRASH
 
 RESERVE = "reserve"
 """The name of the file, in hmret's own folder."""
 
 _RESERVED_BYTES = 64 * 1024
 """The size of the intents of one small batch of images, with their tags."""
-
-_MODE = 0o700
 
 NO_SPACE = frozenset((errno.ENOSPC, errno.EDQUOT))
 """The file system, or a quota, is exhausted."""
@@ -37,8 +35,9 @@ def fill_reserve(filesystem: Filesystem, data_fd: int) -> None:
     Raises:
         OSError: there is no space, or it cannot be written.
     """
-    let_go(filesystem, make_folders(filesystem, data_fd, TRASH, _MODE))
-    with opened(filesystem, make_folders(filesystem, data_fd, OWN, _MODE)) as own_fd:
+    with opened_own_folder(filesystem, data_fd, TRASH):
+        pass
+    with opened_own_folder(filesystem, data_fd) as own_fd:
         try:
             found = filesystem.stat(RESERVE, dir_fd=own_fd, follow_symlinks=False)
         except FileNotFoundError:
@@ -64,7 +63,7 @@ def write_into_reserve(
     """
     if len(content) > _RESERVED_BYTES:
         return False
-    with opened(filesystem, make_folders(filesystem, data_fd, OWN, _MODE)) as own_fd:
+    with opened_own_folder(filesystem, data_fd) as own_fd:
         try:
             fd = filesystem.open(RESERVE, os.O_WRONLY | os.O_NOFOLLOW, dir_fd=own_fd)
         except FileNotFoundError:
