@@ -43,7 +43,7 @@ class Batch:
     def examine(
         self, batch_name: str, deletions: Iterable[Deletion], view: TagView, pause: Callable[[], None]
     ) -> list[Examined]:
-        """Examine the images of the batch; those that will stay have an intent without folders."""
+        """Examine the images of the batch; those that will stay have a bare intent."""
         chosen = list(deletions)
         linkers = None
         if any(deletion.is_content for deletion in chosen):
@@ -140,9 +140,9 @@ class Batch:
                 return stopped
             try:
                 if step <= Step.CLOSED:
-                    replacement = self._finish_tags(image, is_closed=step is Step.CLOSED)
+                    replacement = self._mend_if_replaced(image, is_closed=step is Step.CLOSED)
             except LayersGoneError as error:
-                replacement, not_put_back = Replacement.ITSELF, str(error.strerror)
+                replacement, not_put_back = Replacement.LEAVE_ALONE, str(error.strerror)
             except OSError as error:
                 return Failed(intent, image.places[-1].path, error, unfinished=True)
         finally:
@@ -243,8 +243,10 @@ class Batch:
             return Failed(image.intent, image.intent.path, error, unfinished=True)
         return self._cleared(Kept(image.intent, Reason.NOT_READY, "a pull has begun in it"))
 
-    def _finish_tags(self, image: OpenImage, *, is_closed: bool = False) -> Replacement | None:
-        """Find what has replaced an image since it was renamed; None: it was put back or completed because of one.
+    def _mend_if_replaced(self, image: OpenImage, *, is_closed: bool = False) -> Replacement | None:
+        """Look for what has replaced an image since it was renamed, and mend it; returns what was found.
+
+        None: the image is in the cache again, put back or completed.
 
         `is_closed`: whether it was already closed, and no process had opened it by then.
 
@@ -256,7 +258,7 @@ class Batch:
         # A process that opens one of its files now waits for the lease; so would the look into it below.
         image.close()
         if not image.places:
-            return Replacement.ITSELF
+            return Replacement.LEAVE_ALONE
         # guard(opener-gets-image-back): A process that opened the disk between the lease and the rename finds
         # its image whole in the cache again.
         if came_between and put_back(self.folders, image.intent, image.places):

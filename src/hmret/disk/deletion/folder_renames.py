@@ -12,7 +12,7 @@ import errno
 from contextlib import suppress
 
 from hmret.disk.deletion.open_folders import OpenFolders
-from hmret.disk.deletion.trash.intents import Intent, TrashEntry, entry_in_place, entry_in_trash
+from hmret.disk.deletion.trash.intents import Intent, TrashEntry, entry_aside, entry_in_trash
 from hmret.disk.folders import exists, opened_folder
 from hmret.disk.layout import DIGEST_HEX, HIDDEN_METADATA, IMAGES, METADATA, hex_of
 
@@ -55,11 +55,11 @@ def rename_aside(folders: OpenFolders, intent: Intent, number: int) -> TrashEntr
     # guard(hidden-before-it-moves): hypeman lists any folder with metadata and a disk, so on another file
     # system the metadata is hidden first.
     hide_metadata(folders, copy.parent, hexadecimal)
-    place = entry_in_place(intent, number)
+    place = entry_aside(intent, number)
     moved = False
     if not copy.repository:
         # In `content/` every name is a digest's; but it may be a file system of its own.
-        outside = entry_in_place(intent, number, within=IMAGES)
+        outside = entry_aside(intent, number, within=IMAGES)
         try:
             folders.rename(copy.parent, hexadecimal, IMAGES, outside.name)
             place, moved = outside, True
@@ -102,7 +102,7 @@ def rename_back(folders: OpenFolders, place: TrashEntry) -> bool:
         if error.errno in _TAKEN:
             return False
         raise
-    if place.is_in_place:
+    if place.is_aside:
         show_metadata(folders, parent, hexadecimal)
     return True
 

@@ -150,7 +150,7 @@ class OpenImage:
             try:
                 folder_fd = self.folders.get(place.folder)
                 if not self.opened[place.number].is_unchanged(
-                    folder_fd, place.name, is_hidden=place.is_in_place
+                    folder_fd, place.name, is_hidden=place.is_aside
                 ):
                     return True
             except OSError:

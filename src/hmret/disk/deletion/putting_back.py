@@ -70,7 +70,7 @@ def mend(
         OSError: something could not be put back; it is tried again at the next start.
     """
     main = main_of(places)
-    if main is None or found.replacement is Replacement.ITSELF:
+    if main is None or found.replacement is Replacement.LEAVE_ALONE:
         return False
     if found.replacement is Replacement.GHOST:
         if not heal(folders, main, found.parent):

@@ -36,13 +36,13 @@ class Replacement(enum.StrEnum):
     it.
     """
     FOLDER = "folder"
-    """Content was removed, and one of its repositories now has a folder of its own."""
+    """Content was retired, and one of its repositories has a new folder of its own."""
     CONTENT = "content"
-    """A repository's own folder was removed, and there is content now."""
-    ITSELF = "itself"
-    """Nothing is put back or completed: the image's place is taken, as by a pull, or, of a repository's own folder, the
-    content that was there before serves its tags now. `Batch` also uses it where nothing of the image is in the
-    trash, and where a layer that it needs has gone.
+    """A repository's own folder was retired, and content of its digest has appeared or changed its status."""
+    LEAVE_ALONE = "leave_alone"
+    """Nothing is to be put back or completed. Either something other than a ghost or a promotion has the image's
+    place, such as a pull; or, of a repository's own folder, the content that was beside it serves its tags now.
+    `Batch` also says so where nothing of the image is in the trash, and where a layer that it needs has gone.
     """
 
 
@@ -75,7 +75,7 @@ def _find_for_content(folders: OpenFolders, intent: Intent, places: Sequence[Tra
             return Found(Replacement.GHOST, _CONTENT)
         copies = [place for place in places if place.copy.repository]
         is_promotion = any(_is_promotion_of(folders, place, digest) for place in copies)
-        return Found(Replacement.PROMOTION if is_promotion else Replacement.ITSELF)
+        return Found(Replacement.PROMOTION if is_promotion else Replacement.LEAVE_ALONE)
     # guard(new-folder-needs-content): A repository that has a new folder of this digest wants the image, so
     # the content is brought back instead of erased.
     if any(_has_new_folder(folders, intent, name) for name in intent.repositories):
@@ -90,14 +90,14 @@ def _find_for_own(folders: OpenFolders, intent: Intent, places: Sequence[TrashEn
         return Found(Replacement.NOTHING)
     if folders.exists(f"{own}/{hexadecimal}"):
         is_ghost = _is_ghost(folders, own, repository, digest)
-        return Found(Replacement.GHOST, own) if is_ghost else Found(Replacement.ITSELF)
+        return Found(Replacement.GHOST, own) if is_ghost else Found(Replacement.LEAVE_ALONE)
     if not folders.exists(f"{_CONTENT}/{hexadecimal}"):
         return Found(Replacement.NOTHING)
     if _is_ghost(folders, _CONTENT, None, digest):
         return Found(Replacement.GHOST, _CONTENT)
     if _status(folders, digest) == intent.content_status:
         # The content was there before: the repository's tags lead to it now.
-        return Found(Replacement.ITSELF)
+        return Found(Replacement.LEAVE_ALONE)
     # guard(cut-off-promotion-healed): A promotion to content that the deletion has cut off can be finished
     # only with this disk, so it is not erased.
     is_promotion = any(_is_promotion_of(folders, place, digest) for place in places)

@@ -90,7 +90,7 @@ def finish_gone(filesystem: Filesystem, data_fd: int, intent: Intent) -> Retired
 
 def _finish(image: OpenImage) -> Outcome:
     folders, intent = image.folders, image.intent
-    _follow(image)
+    _rename_out_rest(image)
     try:
         image.open_in_trash()
         # A partly erased image does not come back, so it needs no lease: a process has its disk open by
@@ -105,7 +105,7 @@ def _finish(image: OpenImage) -> Outcome:
         is_back = not is_free and put_back(folders, intent, image.places, intent.links)
         if not is_back:
             for place in image.places:
-                if place.is_in_place:
+                if place.is_aside:
                     hide_metadata(folders, place.folder, place.name)
             found = find_replacement(folders, intent, image.places)
             is_back = found.replacement is not Replacement.NOTHING and mend(
@@ -125,14 +125,14 @@ def _finish(image: OpenImage) -> Outcome:
     return attrs.evolve(retired, not_put_back=not_put_back)
 
 
-def _follow(image: OpenImage) -> None:
-    """Rename the owners' own folders that are still in place after their content."""
+def _rename_out_rest(image: OpenImage) -> None:
+    """Rename out the owners' own folders that are still in the cache, now that their content is out."""
     folders, intent = image.folders, image.intent
     if not intent.is_content:
         return
-    standing = {place.number for place in image.places}
+    already_out = {place.number for place in image.places}
     for number, copy in enumerate(intent.copies):
-        if number in standing or not copy.repository:
+        if number in already_out or not copy.repository:
             continue
         parent_fd = folders.find(copy.parent)
         if parent_fd is None or inode_of(folders.filesystem, parent_fd, hex_of(intent.digest)) != copy.inode:

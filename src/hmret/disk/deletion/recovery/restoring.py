@@ -272,7 +272,7 @@ def _undo_restore(folders: OpenFolders, held: HeldImage, made_links: Iterable[Li
     """
     filesystem, data_fd = folders.filesystem, folders.data_fd
     for place in find_entries(filesystem, data_fd, held):
-        if place.is_in_place:
+        if place.is_aside:
             hide_metadata(folders, place.folder, place.name)
     parents = (CONTENT, *sorted(held.repositories))
     if any(_is_new(folders, held, f"{IMAGES}/{parent}") for parent in parents):
@@ -299,7 +299,7 @@ def _is_new(folders: OpenFolders, held: HeldImage, parent: str) -> bool:
 def _may_be_cut_off(folders: OpenFolders, held: HeldImage) -> bool:
     """Return whether a restore may have left something: a quick check, which nearly always says no."""
     places = find_entries(folders.filesystem, folders.data_fd, held)
-    return _has_state(folders, held) or any(place.is_in_place for place in places)
+    return _has_state(folders, held) or any(place.is_aside for place in places)
 
 
 def _has_state(folders: OpenFolders, held: HeldImage) -> bool:

@@ -40,7 +40,7 @@ class Freeing:
         except FileNotFoundError:
             return 0
         freed = _erase_known(self.filesystem, fd, place.name, place.files, self.stopping)
-        if freed is not None and place.is_in_place and place.copy.repository:
+        if freed is not None and place.is_aside and place.copy.repository:
             remove_empty_repositories(self.filesystem, self.data_fd, [place.copy.repository])
         return freed
 

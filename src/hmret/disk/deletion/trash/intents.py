@@ -2,9 +2,10 @@
 
 Before a batch of images is renamed out of the cache, its intents are written durably into the trash
 (`hmret.disk.deletion.trash.intent_files`). They are what makes a deletion atomic: at any later interruption,
-the intents and the places of the folders show what is left to do. An image in the trash has been deleted, and
-its tags and timers are to be removed too; an image that is not there has either not been touched or has been
-erased.
+the intents and the places of the folders show what is left to do. If an image's content, or its only folder,
+has been renamed out, its tags and timers go too, unless it is put back; if only its owners' own folders have,
+and its content is still in place, they are renamed back. An image of which nothing is in the trash has either
+not been touched or been erased.
 """
 
 from collections.abc import Iterable
@@ -72,7 +73,7 @@ class Intent(Deletion, frozen=True, gc=False):
     staying: tuple[Copy, ...] = ()
     """Folders that its owners have of their own and that are not complete images: they are left alone."""
     is_bare: bool = False
-    """Whether its folders were not examined, as of an image that stays, and by older releases."""
+    """Whether its folders were not examined: that of an image that stays, or one written by an older release."""
 
     @classmethod
     def bare(cls, deletion: Deletion, name: str, links: tuple[Link, ...] = ()) -> "Intent":
@@ -133,8 +134,8 @@ class TrashEntry:
         return self.copy.parent
 
     @property
-    def is_in_place(self) -> bool:
-        """Whether it had to stay on its own file system, below `images/`."""
+    def is_aside(self) -> bool:
+        """Whether it was renamed within its own file system, below `images/`, and not into the trash."""
         return self.folder.startswith(IMAGES)
 
 
@@ -143,8 +144,8 @@ def entry_in_trash(intent: Intent, files: tuple[str, ...] = (), number: int = 0)
     return TrashEntry(intent, TRASH, intent.copies[number].name, files, number)
 
 
-def entry_in_place(intent: Intent, number: int, *, within: str = "") -> TrashEntry:
-    """Return its place if the trash is on another file system: beside itself, or in the folder `within`."""
+def entry_aside(intent: Intent, number: int, *, within: str = "") -> TrashEntry:
+    """Return the place of an intent's folder if the trash is on another file system: in its parent, or in `within`."""
     copy = intent.copies[number]
     return TrashEntry(intent, within or copy.parent, _BESIDE + copy.name, number=number)
 
@@ -155,8 +156,8 @@ def entries_of(intent: Intent) -> tuple[TrashEntry, ...]:
     for number, copy in enumerate(intent.copies):
         places.append(entry_in_trash(intent, number=number))
         if not copy.repository:
-            places.append(entry_in_place(intent, number, within=IMAGES))
-        places.append(entry_in_place(intent, number))
+            places.append(entry_aside(intent, number, within=IMAGES))
+        places.append(entry_aside(intent, number))
     return tuple(places)
 
 
