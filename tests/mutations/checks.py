@@ -747,7 +747,7 @@ MUTATIONS = (
     edit(
         "hold what was being erased",
         "half-erased-is-not-held",
-        Swap("is_whole(self.filesystem, self.data_fd, image.place)", "True"),
+        Swap("entry_has_metadata_and_disk(self.filesystem, self.data_fd, image.place)", "True"),
         QUARANTINE,
     ),
     edit(

@@ -53,7 +53,7 @@ class ScanResult:
     tag_folders: Mapping[str, FolderScan]
     """The folders below `repositories/`, by path."""
     unsettled: Mapping[str, FolderScan]
-    """Folders that hold images that are not ready or not whole, and all parts of content."""
+    """Folders with images that are examined at every look (`FolderScan.unsettled`), and all parts of content."""
     is_absent: bool
     """Whether `images/` does not exist, perhaps because its disk is not mounted."""
     images: int

@@ -10,7 +10,7 @@ from hmret.disk.deletion.replacements import Found, Replacement, find_replacemen
 from hmret.disk.deletion.tags.links import make_links
 from hmret.disk.deletion.trash.erasing import erase
 from hmret.disk.deletion.trash.intents import NO_CONTENT, Intent, Link, TrashEntry, find_entries
-from hmret.disk.deletion.trash.wholeness import check_layers, is_whole
+from hmret.disk.deletion.trash.wholeness import check_layers, has_metadata_and_disk
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.layout import hex_of
 
@@ -32,7 +32,7 @@ def put_back(
     first = ordered[0]
     if folders.exists(f"{first.parent}/{hex_of(intent.digest)}"):
         return False
-    if not is_whole(folders.filesystem, folders.get(first.folder), first.name):
+    if not has_metadata_and_disk(folders.filesystem, folders.get(first.folder), first.name):
         return False
     check_layers(folders.filesystem, folders.data_fd, folders.get(first.folder), first.name)
     make_links(folders, links)
@@ -53,7 +53,9 @@ def follow(folders: OpenFolders, place: TrashEntry) -> bool:
     Raises:
         OSError: it could not be put back.
     """
-    return is_whole(folders.filesystem, folders.get(place.folder), place.name) and rename_back(folders, place)
+    return has_metadata_and_disk(folders.filesystem, folders.get(place.folder), place.name) and rename_back(
+        folders, place
+    )
 
 
 def mend(

@@ -19,7 +19,6 @@ from hmret.disk.hypeman.images import (
     FolderScan,
     ImageFound,
     Oddity,
-    is_settled,
     read_digest_folders,
 )
 from hmret.disk.layout import CONTENT, IMAGES, hex_of
@@ -156,7 +155,7 @@ def scan_part(
                     if found is None:
                         continue
                     image, base = found.image, found.base
-                    if not is_settled(image):
+                    if not image.is_plain:
                         inode = -1
                         with_disk += [image.digest] if found.has_disk else []
                         unreadable += [image.digest] if found.is_unreadable else []
@@ -174,7 +173,7 @@ def scan_part(
         Repository("", images, {}),
         fingerprint=fingerprint,
         marks=marks.tobytes(),
-        unsettled=tuple(digest for digest, image in images.items() if not is_settled(image)),
+        unsettled=tuple(digest for digest, image in images.items() if not image.is_plain),
         with_disk=tuple(with_disk),
         unreadable=tuple(unreadable),
         bases=tuple(found_bases),

@@ -7,7 +7,7 @@ import msgspec
 
 from hmret.disk.filesystem import Filesystem, Listing
 from hmret.disk.folders import opened_folder
-from hmret.disk.hypeman.images import ImageFound, is_settled
+from hmret.disk.hypeman.images import ImageFound
 from hmret.disk.layout import INSTALLING, METADATA, ROOTFS_NAMES
 from hmret.model.times import SECOND
 from hmret.model.values import frozen
@@ -65,7 +65,7 @@ def with_contents(
 
 
 def _with_contents(filesystem: Filesystem, parent_fd: int, name: str, found: ImageFound) -> ImageFound:
-    if not is_settled(found.image):
+    if not found.image.is_plain:
         return found
     try:
         with opened_folder(filesystem, name, parent_fd) as fd:

@@ -72,7 +72,7 @@ class FolderScan(msgspec.Struct, frozen=True, eq=False, gc=False):
     content, the folder's inode and 0. -1: read it again.
     """
     unsettled: tuple[str, ...] = ()
-    """Digests of the images that are not ready or not complete: they are examined at every look."""
+    """Digests of the images that are not plain (`Image.is_plain`): they are examined at every look."""
     with_disk: tuple[str, ...] = ()
     """Those of them that have metadata and a disk."""
     unreadable: tuple[str, ...] = ()
@@ -140,11 +140,6 @@ class ImageFound(msgspec.Struct, frozen=True, gc=False):
     base: str = ""
     holds_files_only: bool = False
     """Whether it is known to hold only regular files."""
-
-
-def is_settled(image: Image) -> bool:
-    """Return whether an image is in its final state."""
-    return image.is_plain
 
 
 def read_digest_folder(

@@ -22,7 +22,7 @@ def choose_row(  # noqa: PLR0911 - one rule after the other
     own: Image | None,
     *,
     is_owner: bool,
-    own_is_whole: bool,
+    own_is_usable: bool,
     own_is_unreadable: bool,
     is_unreadable: bool,
     has_disk: bool,
@@ -38,7 +38,7 @@ def choose_row(  # noqa: PLR0911 - one rule after the other
         # Unknown, or hypeman does not look past it.
         note = _at_work(own)
         is_hidden = content.status == "ready" and has_disk
-        if own is None or (is_owner and (is_hidden or not own_is_whole)):
+        if own is None or (is_owner and (is_hidden or not own_is_usable)):
             return (_with_copy(content, own) if is_owner else None), note
         return msgspec.structs.replace(own, broken=own.broken or f"its content: {content.broken}"), note
     if content.status == "ready":
@@ -53,13 +53,13 @@ def choose_row(  # noqa: PLR0911 - one rule after the other
             return msgspec.structs.replace(content, broken=f"the repository's own folder: {own.broken}"), ""
         return _with_copy(content, own), ""
     if content.status == "failed" or (content.status == "unknown" and content.broken is not None):
-        return (own if own_is_whole or not is_owner else content), _at_work(own)
+        return (own if own_is_usable or not is_owner else content), _at_work(own)
     # guard(unfinished-content-waits): While hypeman is making the content of this digest, the repository's
     # folder is not ready either and stays.
     note = f"the content of this digest is {content.status}"
     if own is None:
         return (content if is_owner else None), ""
-    return (own if own_is_whole or not is_owner else content), note
+    return (own if own_is_usable or not is_owner else content), note
 
 
 def _with_copy(content: Image, own: Image | None) -> Image:
@@ -83,7 +83,7 @@ def _at_work(own: Image | None) -> str:
     )
 
 
-def is_whole(own: Image | None, legacy: FolderScan) -> bool:
+def has_usable_folder(own: Image | None, legacy: FolderScan) -> bool:
     """Return whether a repository's own folder has metadata of this digest and repository, and a disk."""
     if own is None or own.broken is not None:
         return False

@@ -14,7 +14,7 @@ from hmret.disk.hypeman.precedence import (
     choose_row,
     claimed_digests,
     effective_tags,
-    is_whole,
+    has_usable_folder,
     names_at,
     share_digests,
     tag_names_of_folders,
@@ -251,7 +251,7 @@ class Rows:
             shadowed = names_at(tagged)
             images = legacy.images
             for tag, digest in legacy.tags.items():
-                if tag not in shadowed and not is_whole(images.get(digest), legacy):
+                if tag not in shadowed and not has_usable_folder(images.get(digest), legacy):
                     found.add(digest)
         return found
 
@@ -331,7 +331,7 @@ class Rows:
                 content,
                 own,
                 is_owner=is_owner,
-                own_is_whole=is_whole(own, legacy),
+                own_is_usable=has_usable_folder(own, legacy),
                 own_is_unreadable=digest in legacy.unreadable,
                 is_unreadable=digest in self._folders[part_of(digest)].unreadable,
                 has_disk=digest in self._folders[part_of(digest)].with_disk,

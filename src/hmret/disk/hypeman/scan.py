@@ -18,7 +18,6 @@ from hmret.disk.hypeman.images import (
     NOTHING,
     FolderScan,
     image_of,
-    is_settled,
     read_digest_folder,
     read_digest_folders,
 )
@@ -154,7 +153,7 @@ def rescan_folder(filesystem: Filesystem, images_fd: int, known: FolderScan) -> 
     return msgspec.structs.replace(
         known,
         repository=msgspec.structs.replace(repository, images=images),
-        unsettled=tuple(digest for digest in known.unsettled if not is_settled(images[digest])),
+        unsettled=tuple(digest for digest in known.unsettled if not images[digest].is_plain),
         with_disk=tuple(with_disk),
         unreadable=tuple(unreadable),
         bases=tuple(bases.items()),
@@ -212,7 +211,7 @@ def _scan_open_folder(
         tuple(subfolders),
         fingerprint=None if is_staging or hidden else fingerprint,
         marks=reader.marks.tobytes(),
-        unsettled=tuple(digest for digest, image in images.items() if not is_settled(image)),
+        unsettled=tuple(digest for digest, image in images.items() if not image.is_plain),
         with_disk=tuple(reader.with_disk),
         unreadable=tuple(reader.unreadable),
         bases=tuple(reader.bases.items()),
@@ -272,7 +271,7 @@ class _Images:
                 empty.append(name)
                 continue
             may_change = found.changed_ns > self._settled_ns
-            if not is_settled(found.image):
+            if not found.image.is_plain:
                 may_change = True
                 self.with_disk += [found.image.digest] if found.has_disk else []
                 self.unreadable += [found.image.digest] if found.is_unreadable else []

@@ -10,9 +10,9 @@ import msgspec
 
 from hmret.disk.deletion.outcomes import Retired
 from hmret.disk.deletion.recovery.quarantine_records import HeldImage, read_record, read_records, write_record
-from hmret.disk.deletion.trash import wholeness
 from hmret.disk.deletion.trash.erasing import FreedFolders, free_entries
 from hmret.disk.deletion.trash.intents import Intent, TrashEntry, entry_in_trash, find_entries
+from hmret.disk.deletion.trash.wholeness import has_metadata_and_disk
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import inode_of, opened_data_folder
 from hmret.disk.hypeman.scan import BLOCK
@@ -106,7 +106,7 @@ def _state_of(
     if not places:
         return "gone"
     main = main_place(held, places)
-    if main is not None and is_whole(filesystem, data_fd, main):
+    if main is not None and entry_has_metadata_and_disk(filesystem, data_fd, main):
         return "held"
     is_back = main is None and inode_of(filesystem, data_fd, held.path) == held.copies[-1].inode
     return "back" if is_back else "going"
@@ -118,14 +118,14 @@ def main_place(intent: Intent, places: Sequence[TrashEntry]) -> TrashEntry | Non
     return next((place for place in places if place.number == last), None)
 
 
-def is_whole(filesystem: Filesystem, data_fd: int, place: TrashEntry) -> bool:
+def entry_has_metadata_and_disk(filesystem: Filesystem, data_fd: int, place: TrashEntry) -> bool:
     """Return whether a retired folder has both metadata and a disk: until its erasing has begun.
 
     Raises:
         OSError: that could not be determined.
     """
     with opened_data_folder(filesystem, data_fd, place.folder) as fd:
-        return wholeness.is_whole(filesystem, fd, place.name)
+        return has_metadata_and_disk(filesystem, fd, place.name)
 
 
 def release(

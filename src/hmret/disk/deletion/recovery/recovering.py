@@ -32,7 +32,7 @@ from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.outcomes import Retired
 from hmret.disk.deletion.putting_back import bring_back
 from hmret.disk.deletion.recovery.finishing import finish, finish_gone, finish_hidden, undo_copies
-from hmret.disk.deletion.recovery.quarantine import hold, is_whole
+from hmret.disk.deletion.recovery.quarantine import entry_has_metadata_and_disk, hold
 from hmret.disk.deletion.recovery.quarantine_records import HeldImage, QuarantineRecords, read_records
 from hmret.disk.deletion.tags.links import make_links
 from hmret.disk.deletion.tags.tag_view import TagView
@@ -255,7 +255,11 @@ class Recovering:
             return places
         # guard(half-erased-is-not-held): An image whose erasing had begun cannot be restored, so it is erased
         # and not held in quarantine.
-        whole = [image for image in retired if is_whole(self.filesystem, self.data_fd, image.place)]
+        whole = [
+            image
+            for image in retired
+            if entry_has_metadata_and_disk(self.filesystem, self.data_fd, image.place)
+        ]
         if whole:
             # Which of its tags went before the interruption is unknown; those that have moved on are no
             # longer free.

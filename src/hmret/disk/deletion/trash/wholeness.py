@@ -15,7 +15,7 @@ class LayersGoneError(OSError):
     """A retired image cannot be put back: a layer that holds its data has gone."""
 
 
-def is_whole(filesystem: Filesystem, parent_fd: int, name: str) -> bool:
+def has_metadata_and_disk(filesystem: Filesystem, parent_fd: int, name: str) -> bool:
     """Return whether a retired folder has both metadata and a disk: until its erasing has begun.
 
     Raises:
