@@ -7,7 +7,7 @@ import pytest
 
 from hmret.disk.deletion.outcomes import Retired
 from hmret.disk.deletion.trash.intents import Copy, Link, entry_in_trash
-from hmret.disk.hypeman.links import Layout
+from hmret.disk.layout import Layout
 from hmret.engine.sweep.entries import Entry, Facts
 from hmret.engine.sweep.ledger import SweepLedger
 from hmret.model.deletion import Failed, Kept

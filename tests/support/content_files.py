@@ -4,9 +4,9 @@ import json
 
 from disk.hosts import Host
 from hmret.disk.folders import opened
-from hmret.disk.hypeman.links import Layout, link_target, tag_folder
+from hmret.disk.hypeman.links import link_target, tag_folder
 from hmret.disk.hypeman.scan import FolderScan, scan_folder
-from hmret.disk.layout import CONTENT, IMAGES, REPOSITORIES, hex_of
+from hmret.disk.layout import CONTENT, IMAGES, REPOSITORIES, Layout, hex_of
 from support.builders import START, digest
 
 __all__ = ["content_of", "put_content", "put_legacy", "put_link", "scan_all"]

@@ -3,6 +3,7 @@
 Source: hypeman's layout, as its servers write it.
 """
 
+import enum
 import re
 
 IMAGES = "images"
@@ -45,6 +46,15 @@ DIGEST_HEX = re.compile(r"[0-9a-f]{64}")
 TAG_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 FOLDER_NAME = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._:\[\]-]*")
 """A folder that can be part of a repository's path; staging folders begin with a dot and cannot."""
+
+
+class Layout(enum.StrEnum):
+    """The layout in which a tag or a digest's folder lies."""
+
+    CONTENT = "content"
+    """`images/content/<hex>` and `images/repositories/<repository>/<tag>`."""
+    LEGACY = "legacy"
+    """`images/<repository>/<hex>` and `images/<repository>/<tag>`."""
 
 
 def digest_of(hexadecimal: str) -> str:

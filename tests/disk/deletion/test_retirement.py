@@ -25,8 +25,7 @@ from hmret.disk.deletion.trash.intents import Copy, Link, TrashEntry, entries_of
 from hmret.disk.filesystem import POSIX, FileLease, Filesystem, FolderCalls
 from hmret.disk.fingerprints import SETTLING_NS
 from hmret.disk.folders import let_go
-from hmret.disk.hypeman.links import Layout
-from hmret.disk.layout import DELETED, HIDDEN_METADATA, IMAGES, METADATA, OWN, RETENTION, TRASH
+from hmret.disk.layout import DELETED, HIDDEN_METADATA, IMAGES, METADATA, OWN, RETENTION, TRASH, Layout
 from hmret.model.deletion import Deletion, Failed, Kept, RetireCriteria
 from hmret.model.images import Key
 from hmret.model.times import SECOND

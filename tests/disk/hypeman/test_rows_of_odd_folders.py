@@ -3,8 +3,8 @@
 import pytest
 
 from disk.hosts import Host
-from hmret.disk.hypeman.links import Layout
 from hmret.disk.hypeman.rows import Rows, RowsFound
+from hmret.disk.layout import Layout
 from hmret.model.images import Image
 from support.builders import digest
 from support.content_files import content_of, put_content, put_legacy, put_link, scan_all

@@ -12,8 +12,8 @@ import msgspec
 
 from hmret.cli.demo.clock import DemoClock
 from hmret.disk.hypeman.images import BLOCK
-from hmret.disk.hypeman.links import Layout, link_target, pointed_to, tag_folder
-from hmret.disk.layout import CONTENT, IMAGES, INSTALLING, METADATA, TAG_STAGE, digest_of, hex_of
+from hmret.disk.hypeman.links import link_target, pointed_to, tag_folder
+from hmret.disk.layout import CONTENT, IMAGES, INSTALLING, METADATA, TAG_STAGE, Layout, digest_of, hex_of
 from hmret.model.images import Key
 from hmret.model.references import ImageReference
 from hmret.model.times import format_time

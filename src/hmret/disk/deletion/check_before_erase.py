@@ -15,8 +15,8 @@ from hmret.disk.deletion.tags.repository_tags import RepositoryTags
 from hmret.disk.deletion.tags.tag_view import TagView
 from hmret.disk.deletion.trash.intents import Intent, TrashEntry
 from hmret.disk.filesystem import Filesystem
-from hmret.disk.hypeman.links import Layout, tag_folder
-from hmret.disk.layout import CONTENT, IMAGES, hex_of
+from hmret.disk.hypeman.links import tag_folder
+from hmret.disk.layout import CONTENT, IMAGES, Layout, hex_of
 
 _WANTED = frozenset((Replacement.GHOST, Replacement.PROMOTION, Replacement.FOLDER))
 """What is of no use without the image."""

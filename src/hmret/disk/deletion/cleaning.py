@@ -11,10 +11,10 @@ from hmret.disk.deletion.outcomes import Retired
 from hmret.disk.deletion.tags.links import TakenLinks, resolve_parked_tags, take_links
 from hmret.disk.deletion.trash.intents import Intent, Link, TrashEntry, entry_in_trash
 from hmret.disk.folders import remove_empty_folders
-from hmret.disk.hypeman.links import Layout, tag_folder
+from hmret.disk.hypeman.links import tag_folder
 from hmret.disk.hypeman.retention_states.rereading import HeldState, look_at_state
 from hmret.disk.hypeman.retention_states.writing import clear_state
-from hmret.disk.layout import CONTENT, IMAGES, RETENTION, hex_of
+from hmret.disk.layout import CONTENT, IMAGES, RETENTION, Layout, hex_of
 from hmret.model.values import define
 
 

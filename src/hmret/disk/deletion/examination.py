@@ -20,8 +20,7 @@ from hmret.disk.deletion.open_folders import KnownPaths, OpenFolders
 from hmret.disk.deletion.tags.repository_tags import RepositoryTags, TagMovedError
 from hmret.disk.deletion.trash.intents import NO_CONTENT, Copy, Intent
 from hmret.disk.hypeman.images import ImageFound, read_digest_folder
-from hmret.disk.hypeman.links import Layout
-from hmret.disk.layout import CONTENT, IMAGES, ROOTFS_NAMES, hex_of
+from hmret.disk.layout import CONTENT, IMAGES, ROOTFS_NAMES, Layout, hex_of
 from hmret.model.deletion import Deletion, Failed, Kept
 from hmret.model.images import Key
 from hmret.model.values import define, frozen

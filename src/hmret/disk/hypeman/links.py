@@ -6,22 +6,12 @@ folder and cleaned lexically, is `images/content/<hex>`. Both forms are valid in
 their target exists.
 """
 
-import enum
 import posixpath
 from functools import lru_cache
 
-from hmret.disk.layout import CONTENT, DIGEST_HEX, HEX_DIGITS, IMAGES, REPOSITORIES
+from hmret.disk.layout import CONTENT, DIGEST_HEX, HEX_DIGITS, IMAGES, REPOSITORIES, Layout
 
 _CONTENT = f"{IMAGES}/{CONTENT}"
-
-
-class Layout(enum.StrEnum):
-    """The layout in which a tag or a digest's folder lies."""
-
-    CONTENT = "content"
-    """`images/content/<hex>` and `images/repositories/<repository>/<tag>`."""
-    LEGACY = "legacy"
-    """`images/<repository>/<hex>` and `images/<repository>/<tag>`."""
 
 
 def tag_folder(layout: Layout, repository: str) -> str:

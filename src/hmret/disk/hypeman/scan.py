@@ -21,7 +21,7 @@ from hmret.disk.hypeman.images import (
     read_digest_folder,
     read_digest_folders,
 )
-from hmret.disk.hypeman.links import Layout, pointed_to, tag_folder
+from hmret.disk.hypeman.links import pointed_to, tag_folder
 from hmret.disk.hypeman.repositories import (
     is_host,
     list_entries,
@@ -38,6 +38,7 @@ from hmret.disk.layout import (
     IMAGES,
     METADATA,
     REPOSITORIES,
+    Layout,
     digest_of,
     hex_of,
 )

@@ -27,9 +27,8 @@ from hmret.disk.deletion.tags.links import read_link
 from hmret.disk.deletion.trash.intent_files import drop_intents
 from hmret.disk.deletion.trash.intents import Copy, Link
 from hmret.disk.folders import let_go
-from hmret.disk.hypeman.links import Layout
 from hmret.disk.hypeman.scan import scan_folder
-from hmret.disk.layout import HIDDEN_METADATA, IMAGES, METADATA, RETENTION, TRASH
+from hmret.disk.layout import HIDDEN_METADATA, IMAGES, METADATA, RETENTION, TRASH, Layout
 from hmret.model.deletion import Deletion, Failed, RetireCriteria
 from hmret.model.times import format_time
 from support.bounds import bound

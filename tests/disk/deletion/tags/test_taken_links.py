@@ -19,8 +19,8 @@ from hmret.disk.deletion.tags.links import (
 )
 from hmret.disk.deletion.trash.intents import Copy, Intent, Link
 from hmret.disk.folders import opened
-from hmret.disk.hypeman.links import Layout, tag_folder
-from hmret.disk.layout import TRASH
+from hmret.disk.hypeman.links import tag_folder
+from hmret.disk.layout import TRASH, Layout
 from support.builders import DATA, digest
 from support.content_files import put_link
 from support.deletions import intent

@@ -16,8 +16,7 @@ from hmret.disk.deletion.trash.intent_files import (
     write_intents,
 )
 from hmret.disk.deletion.trash.intents import Intent, Link, TrashEntry, entries_of, entry_in_trash
-from hmret.disk.hypeman.links import Layout
-from hmret.disk.layout import CONTENT, METADATA, TRASH
+from hmret.disk.layout import CONTENT, METADATA, TRASH, Layout
 from support.builders import DATA, digest, free
 from support.deletions import intent
 

@@ -19,8 +19,8 @@ from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.trash.intents import Intent, Link
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import exists
-from hmret.disk.hypeman.links import Layout, tag_folder
-from hmret.disk.layout import TRASH
+from hmret.disk.hypeman.links import tag_folder
+from hmret.disk.layout import TRASH, Layout
 from hmret.model.values import frozen
 
 _ASIDE = ".hmret-tag-"

@@ -11,9 +11,9 @@ from hmret.disk.deletion.open_folders import KnownPaths, OpenFolders
 from hmret.disk.deletion.tags.links import NO_TAG, read_links
 from hmret.disk.deletion.tags.tag_view import Linkers, staged_in
 from hmret.disk.deletion.trash.intents import Link
-from hmret.disk.hypeman.links import Layout, pointed_to, tag_folder
+from hmret.disk.hypeman.links import pointed_to, tag_folder
 from hmret.disk.hypeman.repositories import list_entries
-from hmret.disk.layout import HEX_DIGITS, TAG_NAME, TAG_STAGE, digest_of, hex_of
+from hmret.disk.layout import HEX_DIGITS, TAG_NAME, TAG_STAGE, Layout, digest_of, hex_of
 from hmret.model.images import Key
 from hmret.model.values import define, frozen
 

@@ -24,8 +24,7 @@ from hmret.disk.folders import (
     write_file,
 )
 from hmret.disk.hypeman.documents import UnreadableError, read_document
-from hmret.disk.hypeman.links import Layout
-from hmret.disk.layout import DELETED, DIGEST_HEX, TAG_NAME, TRASH, digest_of, hex_of
+from hmret.disk.layout import DELETED, DIGEST_HEX, TAG_NAME, TRASH, Layout, digest_of, hex_of
 from hmret.model.deletion import DueRow
 from hmret.model.references import is_repository
 

@@ -15,8 +15,8 @@ import msgspec
 
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import exists
-from hmret.disk.hypeman.links import Layout, pointed_to, tag_folder
-from hmret.disk.layout import CONTENT, IMAGES, TRASH, hex_of
+from hmret.disk.hypeman.links import pointed_to, tag_folder
+from hmret.disk.layout import CONTENT, IMAGES, TRASH, Layout, hex_of
 from hmret.model.deletion import Deletion
 from hmret.model.values import frozen
 
