@@ -102,7 +102,7 @@ def facts(found: ScanResult) -> dict[str, object]:
     """Return what a scan found beside the repositories."""
     return {
         "unlisted": found.unlisted,
-        "newer_layout": set(found.newer_layout),
+        "unknown_folders": set(found.unknown_folders),
         "is_absent": found.is_absent,
         "images": found.images,
         "contents": dict(found.contents),

@@ -49,7 +49,7 @@ async def test_a_scan_finds_every_image_and_tag(scanner: Scanner, filesystem: Me
         KERNEL: {digest("b")},
     }
     assert found.repositories[ALPINE].tags == {"3.20": digest("a"), "latest": digest("a")}
-    assert (found.unlisted, found.newer_layout, found.is_absent) == ((), (), False)
+    assert (found.unlisted, found.unknown_folders, found.is_absent) == ((), (), False)
 
 
 async def test_a_scan_in_many_batches_finds_every_image(
@@ -101,9 +101,9 @@ async def test_a_folder_that_cannot_be_listed_does_not_stop_the_rest(
     assert [path for path, _ in found.unlisted] == ["ghcr.io/kernel"]
 
 
-async def test_the_newer_layout_is_told(scanner: Scanner, filesystem: MemoryFilesystem) -> None:
+async def test_folders_of_neither_layout_are_told(scanner: Scanner, filesystem: MemoryFilesystem) -> None:
     filesystem.make_folder(f"{DATA}/images/layers")
-    assert (await scanner.scan()).newer_layout == ("layers",)
+    assert (await scanner.scan()).unknown_folders == ("layers",)
 
 
 async def test_an_image_is_looked_at_afresh(scanner: Scanner, filesystem: MemoryFilesystem) -> None:

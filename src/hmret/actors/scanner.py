@@ -30,7 +30,7 @@ from hmret.model.values import frozen
 
 _RECORD: CacheRecord[FolderScan] = CacheRecord("images.snapshot", pack_images, unpack_images)
 
-_TODAYS = frozenset((CONTENT, REPOSITORIES))
+_CONTENT_LAYOUT = frozenset((CONTENT, REPOSITORIES))
 """A repository may be hidden in any part of these: if one cannot be listed, nothing is known to be gone."""
 
 Tag = tuple[str, str]
@@ -47,8 +47,8 @@ class ScanResult:
     """Folders below `images/` that could not be listed, and why."""
     hidden: tuple[Hidden, ...]
     """Links below `images/` that may hide images."""
-    newer_layout: tuple[str, ...]
-    """Folders next to the registry hosts that hold no images."""
+    unknown_folders: tuple[str, ...]
+    """Folders right below `images/` that belong to neither layout, and were not looked into."""
     oddities: tuple[Oddity, ...]
     tag_folders: Mapping[str, FolderScan]
     """The folders below `repositories/`, by path."""
@@ -88,7 +88,7 @@ class ScanResult:
     def unlisted_names(self) -> tuple[str, ...]:
         """Repositories that may be hidden, including everything below them; the empty one means everything."""
         return tuple(
-            "" if path in _TODAYS or is_part(path) else repository_of(path) or path
+            "" if path in _CONTENT_LAYOUT or is_part(path) else repository_of(path) or path
             for path in (*(path for path, _ in self.unlisted), *(link.path for link in self.hidden))
         )
 
@@ -230,12 +230,12 @@ class Scanner(TreeActor[FolderScan, ScanResult]):
         rows = self._rows.put_together(folders)
         unlisted: list[tuple[str, str]] = []
         hidden: list[Hidden] = []
-        newer: list[str] = []
+        unknown: list[str] = []
         oddities: list[Oddity] = []
         is_absent = False
         for path, folder in folders.items():
             hidden.extend(folder.hidden)
-            newer.extend(folder.newer_layout)
+            unknown.extend(folder.unknown_folders)
             oddities.extend(folder.oddities)
             if isinstance(folder.error, FileNotFoundError):
                 is_absent = True
@@ -246,7 +246,7 @@ class Scanner(TreeActor[FolderScan, ScanResult]):
             rows,
             tuple(sorted(unlisted)),
             tuple(sorted(hidden)),
-            tuple(newer),
+            tuple(unknown),
             (*sorted(oddities), *ownerless),
             {path: folder for path, folder in folders.items() if path.startswith(REPOSITORIES)},
             {path: folder for path, folder in folders.items() if folder.unsettled or is_part(path)},

@@ -71,7 +71,7 @@ def test_a_repository_has_its_images_and_tags(host: Host) -> None:
         digest("b"): Image(digest("b"), "pulling", CREATED_NS, 4096, 4096),
     }
     assert found.repository.tags == {"latest": digest("a"), "3.20": digest("a"), "dangling": digest("c")}
-    assert (found.subfolders, found.error, found.newer_layout) == ((), None, ())
+    assert (found.subfolders, found.error, found.unknown_folders) == ((), None, ())
 
 
 def test_the_other_disk_format_is_a_disk_too(host: Host) -> None:
@@ -228,7 +228,7 @@ def test_folders_that_can_be_a_registry_are_levels_and_others_are_told(host: Hos
     host.link("images/link", "a")
     found = scan(host, "")
     assert sorted(found.subfolders) == sorted(hosts)
-    assert list(found.newer_layout) == sorted(others)
+    assert list(found.unknown_folders) == sorted(others)
 
 
 def test_below_a_registry_every_folder_is_a_level(host: Host) -> None:
@@ -242,7 +242,7 @@ def test_the_folders_of_todays_layout_are_read_first(host: Host) -> None:
     for name in ("content", "repositories", "layers", "quay.io"):
         host.folder(f"images/{name}/{A}")
     assert scan(host, "") == FolderScan(
-        "", subfolders=("content", "repositories", "quay.io"), newer_layout=("layers",)
+        "", subfolders=("content", "repositories", "quay.io"), unknown_folders=("layers",)
     )
 
 
@@ -268,7 +268,7 @@ def test_what_is_not_named_as_a_repository_has_no_images(host: Host, path: str) 
 
 def test_a_digest_folder_at_the_top_is_no_registry(host: Host) -> None:
     host.write(f"images/{A}/rootfs.ext4")
-    assert scan(host, "") == FolderScan("", newer_layout=(A,))
+    assert scan(host, "") == FolderScan("", unknown_folders=(A,))
 
 
 @pytest.mark.parametrize("name", ["A" * 64, "a" * 63, "a" * 65, f"sha256:{A}"])

@@ -52,7 +52,7 @@ def fields(folder: FolderScan) -> dict[str, object]:
         "repository": folder.repository,
         "subfolders": folder.subfolders,
         "error": None if folder.error is None else (folder.error.errno, folder.error.strerror),
-        "newer_layout": folder.newer_layout,
+        "unknown_folders": folder.unknown_folders,
         "fingerprint": folder.fingerprint,
         "marks": folder.marks,
         "unsettled": folder.unsettled,
@@ -80,7 +80,7 @@ def again(folder: FolderScan) -> FolderScan:
         FULL,
         FolderScan(""),
         FolderScan(
-            "", subfolders=("docker.io",), newer_layout=("content", "layers"), fingerprint=(1, 2, 3, 4, 5)
+            "", subfolders=("docker.io",), unknown_folders=("content", "layers"), fingerprint=(1, 2, 3, 4, 5)
         ),
         FolderScan(ALPINE, Repository(ALPINE, {}, {"latest": A})),
         FolderScan(ALPINE, error=PermissionError(errno.EACCES, "Permission denied")),

@@ -61,8 +61,10 @@ class FolderScan(msgspec.Struct, frozen=True, eq=False, gc=False):
     """Paths of the folders in it that are to be read too."""
     error: OSError | None = None
     """Why it could not be listed."""
-    newer_layout: tuple[str, ...] = ()
-    """Folders beside the hosts' that hold no images: they are left alone."""
+    unknown_folders: tuple[str, ...] = ()
+    """Folders right below `images/` that belong to neither layout, such as hypeman's `layers`: they are not looked into,
+    and left alone.
+    """
     fingerprint: Fingerprint | None = None
     """While the folder has it, no image was added or removed in it, and no tag has moved; None: read it
     again.
@@ -119,7 +121,7 @@ class FolderScan(msgspec.Struct, frozen=True, eq=False, gc=False):
         return CONTENT if self.path.startswith(_PARTS) else None
 
 
-_contents_of = attrgetter("path", "repository", "subfolders", "error", "newer_layout")
+_contents_of = attrgetter("path", "repository", "subfolders", "error", "unknown_folders")
 
 NOTHING = FolderScan("")
 """A folder of which nothing is known, or that does not exist."""

@@ -100,33 +100,33 @@ def tag_names_of_folders(folder: FolderScan) -> Iterator[str]:
     return filter(TAG_NAME.fullmatch, (path.rpartition("/")[2] for path in folder.subfolders))
 
 
-def names_at(tagged: FolderScan) -> AbstractSet[str]:
+def names_at(tag_folder: FolderScan) -> AbstractSet[str]:
     """List the names that exist below `repositories/`, which hide links of the older layout by that name."""
-    return {*tagged.tags, *tagged.odd_tags, *tag_names_of_folders(tagged)}
+    return {*tag_folder.tags, *tag_folder.odd_tags, *tag_names_of_folders(tag_folder)}
 
 
-def effective_tags(legacy: FolderScan, tagged: FolderScan) -> Mapping[str, str]:
+def effective_tags(legacy: FolderScan, tag_folder: FolderScan) -> Mapping[str, str]:
     """Return what the tags of a repository point to, as hypeman's lookups resolve them."""
     if not legacy.tags:
-        return tagged.tags
-    shadowed = names_at(tagged)
+        return tag_folder.tags
+    shadowed = names_at(tag_folder)
     if not shadowed:
         return legacy.tags
     seen = {tag: digest for tag, digest in legacy.tags.items() if tag not in shadowed}
-    return {**seen, **tagged.tags}
+    return {**seen, **tag_folder.tags}
 
 
-def claimed_digests(legacy: FolderScan, tagged: FolderScan) -> set[str]:
+def linked_or_own_digests(legacy: FolderScan, tag_folder: FolderScan) -> set[str]:
     """List the digests to which a repository has a link, or of which it has a folder."""
-    return {*legacy.images, *legacy.tags.values(), *tagged.tags.values()}
+    return {*legacy.images, *legacy.tags.values(), *tag_folder.tags.values()}
 
 
-def share_digests(tagged: FolderScan, contents: Mapping[str, Image]) -> None:
+def share_digests(tag_folder: FolderScan, contents: Mapping[str, Image]) -> None:
     """Let the tags of a folder hold the very texts that name their images, of which there may be very many.
 
     They are replaced by equal ones, so the folder stays what it was.
     """
-    tags = cast("dict[str, str]", tagged.tags)
+    tags = cast("dict[str, str]", tag_folder.tags)
     for tag, content in zip([*tags], map(contents.get, [*tags.values()]), strict=True):
         if content is not None:
             tags[tag] = content.digest

@@ -12,9 +12,9 @@ from hmret.disk.hypeman.content import is_part, part_of
 from hmret.disk.hypeman.images import NOTHING, FolderScan
 from hmret.disk.hypeman.precedence import (
     choose_row,
-    claimed_digests,
     effective_tags,
     has_usable_folder,
+    linked_or_own_digests,
     names_at,
     share_digests,
     tag_names_of_folders,
@@ -54,13 +54,13 @@ class Rows:
     _repositories: dict[str, Repository] = attrs.field(factory=dict)
     _owners: dict[str, Names] = attrs.field(factory=dict)
     _ownerless: set[str] = attrs.field(factory=set)
-    _claims: dict[str, Names] = attrs.field(factory=dict)
+    _claimants: dict[str, Names] = attrs.field(factory=dict)
     """For each digest: the repositories with a link to it, or a folder of it, except its owners; kept only
     where there is content.
     """
-    _strays: dict[str, set[str]] = attrs.field(factory=dict)
-    """By repository: the content whose metadata names it although no link of it does."""
-    _stray_in: dict[str, str] = attrs.field(factory=dict)
+    _named_only: dict[str, set[str]] = attrs.field(factory=dict)
+    """By repository: the content whose metadata names it although it has no link to that."""
+    _named_only_by: dict[str, str] = attrs.field(factory=dict)
     """The same by digest."""
     _has_content: bool = False
     _contents: dict[str, Image] = attrs.field(factory=dict)
@@ -113,17 +113,15 @@ class Rows:
         affected = set(digests)
         touched: set[str] = set()
         for name in repositories:
-            legacy_before, tagged_before = (
-                before.get(name, NOTHING),
-                before.get(tags_folder_of(name), NOTHING),
-            )
-            legacy, tagged = self._legacy(name), self._tagged(name)
-            earlier, now = claimed_digests(legacy_before, tagged_before), claimed_digests(legacy, tagged)
+            legacy_before = before.get(name, NOTHING)
+            earlier = linked_or_own_digests(legacy_before, before.get(tags_folder_of(name), NOTHING))
+            legacy = self._legacy(name)
+            now = linked_or_own_digests(legacy, self._tag_folder(name))
             for digest in earlier - now:
                 self._touch(digest, touched)
-                self._unclaim(digest, name)
+                self._remove_claimant(digest, name)
             for digest in now - earlier:
-                self._claim(digest, name)
+                self._add_claimant(digest, name)
             # Without a folder of the older layout, links alone determine it.
             is_plain = legacy.repository is None and legacy_before.repository is None
             affected |= earlier ^ now if is_plain else earlier | now
@@ -135,11 +133,11 @@ class Rows:
         return touched
 
     def _find_all_owners(self, repositories: AbstractSet[str]) -> set[str]:
-        """Determine the owners of all content at once; returns those that own some by its metadata alone."""
+        """Determine the owners of all content at once; returns those that metadata names and no link does."""
         contents, unusual = self._contents, self._unusual
         owners: dict[str, Names] = {}
         for name in sorted(repositories):
-            share_digests(self._tagged(name), contents)
+            share_digests(self._tag_folder(name), contents)
             linked = self._linked_content(name)
             found = self._linked[name] = dict(zip(linked, map(contents.get, linked), strict=True))
             shared = () if owners.keys().isdisjoint(found) else owners.keys() & found.keys()
@@ -156,63 +154,63 @@ class Rows:
             )
             legacy = self._legacy(name)
             if legacy.repository is not None:
-                for digest in claimed_digests(legacy, self._tagged(name)) - linked:
-                    self._claim(digest, name)
+                for digest in linked_or_own_digests(legacy, self._tag_folder(name)) - linked:
+                    self._add_claimant(digest, name)
         # One by one: Python makes the difference of two large sets in one go, and no other thread runs meanwhile.
         ownerless = [digest for digest in contents if digest not in owners]
         for digest in (*unusual, *ownerless):
             content = contents.get(digest)
             if content is None:
                 for name in _each(owners.pop(digest)):
-                    self._claim(digest, name)
+                    self._add_claimant(digest, name)
                 continue
             named = content.content_name or ""
             if named and named not in _each(owners.get(digest, ())):
-                self._strays.setdefault(named, set()).add(digest)
-                self._stray_in[digest] = named
+                self._named_only.setdefault(named, set()).add(digest)
+                self._named_only_by[digest] = named
             if digest not in owners:
                 owners[digest] = named or ()
                 if not named:
                     self._ownerless.add(digest)
         self._owners = owners
-        return {*self._strays}
+        return {*self._named_only}
 
     def _touch(self, digest: str, touched: set[str]) -> None:
         """Add the repositories whose rows depend on the owners of a digest."""
-        for names in (self._owners.get(digest, ()), self._claims.get(digest, ())):
+        for names in (self._owners.get(digest, ()), self._claimants.get(digest, ())):
             if isinstance(names, str):
                 touched.add(names)
             else:
                 touched.update(names)
-        if digest in self._stray_in:
-            touched.add(self._stray_in[digest])
+        if digest in self._named_only_by:
+            touched.add(self._named_only_by[digest])
 
     def _renew_owners_of(self, digest: str, owned: dict[str, AbstractSet[str]]) -> None:
-        stray = self._stray_in.pop(digest, None)
-        claimed, owning = _each(self._claims.get(digest, ())), _each(self._owners.get(digest, ()))
-        claimants = sorted({*claimed, *(name for name in owning if name != stray)})
-        if stray is not None:
-            self._strays[stray].discard(digest)
-            if not self._strays[stray]:
-                del self._strays[stray]
+        named_only = self._named_only_by.pop(digest, None)
+        claimants, owning = _each(self._claimants.get(digest, ())), _each(self._owners.get(digest, ()))
+        candidates = sorted({*claimants, *(name for name in owning if name != named_only)})
+        if named_only is not None:
+            self._named_only[named_only].discard(digest)
+            if not self._named_only[named_only]:
+                del self._named_only[named_only]
         self._ownerless.discard(digest)
         content = self._content(digest)
         if content is None:
             self._owners.pop(digest, None)
-            self._put_claims(digest, claimants)
+            self._put_claimants(digest, candidates)
             return
         owners = []
-        for name in claimants:
+        for name in candidates:
             linked = owned.get(name)
             if linked is None:
                 linked = owned[name] = self._linked_content(name)
             if digest in linked:
                 owners.append(name)
-        self._put_claims(digest, [name for name in claimants if name not in owners])
+        self._put_claimants(digest, [name for name in candidates if name not in owners])
         name = content.content_name or ""
         if name and name not in owners:
-            self._strays.setdefault(name, set()).add(digest)
-            self._stray_in[digest] = name
+            self._named_only.setdefault(name, set()).add(digest)
+            self._named_only_by[digest] = name
         # guard(untagged-content-has-owner): Untagged content still belongs to the repository its metadata
         # names; without an owner no reference would protect it.
         if not owners:
@@ -222,22 +220,22 @@ class Rows:
                 self._ownerless.add(digest)
         self._owners[digest] = owners[0] if len(owners) == 1 else tuple(owners)
 
-    def _claim(self, digest: str, name: str) -> None:
-        names = _each(self._claims.get(digest, ()))
-        owns = self._stray_in.get(digest) != name and name in _each(self._owners.get(digest, ()))
+    def _add_claimant(self, digest: str, name: str) -> None:
+        names = _each(self._claimants.get(digest, ()))
+        owns = self._named_only_by.get(digest) != name and name in _each(self._owners.get(digest, ()))
         if not owns and name not in names:
-            self._put_claims(digest, (*names, name))
+            self._put_claimants(digest, (*names, name))
 
-    def _unclaim(self, digest: str, name: str) -> None:
-        self._put_claims(digest, [one for one in _each(self._claims.get(digest, ())) if one != name])
+    def _remove_claimant(self, digest: str, name: str) -> None:
+        self._put_claimants(digest, [one for one in _each(self._claimants.get(digest, ())) if one != name])
         if digest in self._owners:
             self._owners[digest] = tuple(one for one in _each(self._owners[digest]) if one != name)
 
-    def _put_claims(self, digest: str, names: Sequence[str]) -> None:
+    def _put_claimants(self, digest: str, names: Sequence[str]) -> None:
         if names:
-            self._claims[digest] = names[0] if len(names) == 1 else tuple(names)
+            self._claimants[digest] = names[0] if len(names) == 1 else tuple(names)
         else:
-            self._claims.pop(digest, None)
+            self._claimants.pop(digest, None)
 
     def _linked_content(self, name: str) -> AbstractSet[str]:
         """List the digests that a repository's links lead to in content.
@@ -245,10 +243,10 @@ class Rows:
         Those are links below `repositories/`, and those of the older layout where nothing shadows them and
         the repository has no complete folder of its own.
         """
-        legacy, tagged = self._legacy(name), self._tagged(name)
-        found = set(tagged.tags.values())
+        legacy, tag_folder = self._legacy(name), self._tag_folder(name)
+        found = set(tag_folder.tags.values())
         if legacy.tags:
-            shadowed = names_at(tagged)
+            shadowed = names_at(tag_folder)
             images = legacy.images
             for tag, digest in legacy.tags.items():
                 if tag not in shadowed and not has_usable_folder(images.get(digest), legacy):
@@ -257,7 +255,7 @@ class Rows:
 
     def _renew(self, name: str) -> None:
         """Make the rows of one repository again."""
-        legacy, tagged = self._legacy(name), self._tagged(name)
+        legacy, tag_folder = self._legacy(name), self._tag_folder(name)
         images: dict[str, Image] = {}
         shared: dict[str, tuple[str, ...]] = {}
         unready: dict[str, str] = {}
@@ -266,15 +264,17 @@ class Rows:
             images, shared, unready, named = self._rows_of(name, legacy)
         else:
             images.update(legacy.images)
-        tags = effective_tags(legacy, tagged)
+        tags = effective_tags(legacy, tag_folder)
         odd_tags = folder_tags = _NO_NAMES
-        if legacy.repository is not None or legacy.subfolders or tagged.subfolders or tagged.odd_tags:
+        if legacy.repository is not None or legacy.subfolders or tag_folder.subfolders or tag_folder.odd_tags:
             # A folder hides a link of its name from the lookup of a tag, but not from the lookup of a repository
             # below it.
-            hidden = legacy.tags.keys() & set(tag_names_of_folders(tagged))
-            odd_tags = frozenset(legacy.odd_tags | tagged.odd_tags | hidden).difference(tagged.tags)
+            hidden = legacy.tags.keys() & set(tag_names_of_folders(tag_folder))
+            odd_tags = frozenset(legacy.odd_tags | tag_folder.odd_tags | hidden).difference(tag_folder.tags)
             folder_tags = (
-                frozenset(tag_names_of_folders(legacy)).union(tag_names_of_folders(tagged)).difference(tags)
+                frozenset(tag_names_of_folders(legacy))
+                .union(tag_names_of_folders(tag_folder))
+                .difference(tags)
             )
         if not (images or tags or odd_tags or named):
             self._repositories.pop(name, None)
@@ -302,8 +302,8 @@ class Rows:
         unready: dict[str, str] = {}
         named: dict[str, Image] = {}
         folders = legacy.images
-        strays = self._strays.get(name, _NO_NAMES)
-        digests = {*folders, *strays}
+        named_only = self._named_only.get(name, _NO_NAMES)
+        digests = {*folders, *named_only}
         if name in self._linked:
             # Fast path: most content is owned by this repository alone.
             linked = self._linked[name]
@@ -370,7 +370,7 @@ class Rows:
     def _legacy(self, name: str) -> FolderScan:
         return self._folders.get(name, NOTHING)
 
-    def _tagged(self, name: str) -> FolderScan:
+    def _tag_folder(self, name: str) -> FolderScan:
         return self._folders.get(tags_folder_of(name), NOTHING)
 
 

@@ -77,9 +77,9 @@ def scan_folder(
     if path == CONTENT or is_part(path):
         return _scan_content(filesystem, images_fd, path, known, pause)
     if path == REPOSITORIES or repository_of(path) is not None:
-        tagged = scan_tag_folder(filesystem, images_fd, path, known, ahead)
+        found = scan_tag_folder(filesystem, images_fd, path, known, ahead)
         pause()
-        return tagged
+        return found
     try:
         fd = open_folder(filesystem, path or ".", images_fd)
     except (FileNotFoundError, NotADirectoryError):
@@ -172,13 +172,13 @@ def _scan_open_folder(
         present = {*entries.links, *entries.folders, *entries.others}
         folders = sorted(filter(FOLDER_NAME.fullmatch, entries.folders))
         # Anything else than a folder there is reported when it is read.
-        todays = [name for name in (CONTENT, REPOSITORIES) if name in present]
-        others = tuple(name for name in folders if name not in todays and not is_host(name))
-        hosts = [name for name in folders if name not in todays and name not in others]
+        of_content = [name for name in (CONTENT, REPOSITORIES) if name in present]
+        others = tuple(name for name in folders if name not in of_content and not is_host(name))
+        hosts = [name for name in folders if name not in of_content and name not in others]
         return FolderScan(
             path,
-            subfolders=(*todays, *hosts),
-            newer_layout=others,
+            subfolders=(*of_content, *hosts),
+            unknown_folders=others,
             fingerprint=None if hidden else fingerprint,
             hidden=hidden,
         )

@@ -45,7 +45,7 @@ class _ImageFolder(msgspec.Struct, array_like=True):
     subfolders: tuple[str, ...]
     errno: int | None
     message: str
-    newer_layout: tuple[str, ...]
+    unknown_folders: tuple[str, ...]
     fingerprint: Fingerprint | None
     marks: bytes
     unsettled: tuple[str, ...]
@@ -179,7 +179,7 @@ def _packed(folder: FolderScan) -> _ImageFolder:
         folder.subfolders,
         None if error is None else error.errno or 0,
         "" if error is None else error.strerror or str(error),
-        folder.newer_layout,
+        folder.unknown_folders,
         folder.fingerprint,
         folder.marks,
         folder.unsettled,
@@ -210,7 +210,7 @@ def _unpacked(folder: _ImageFolder) -> FolderScan:
         repository,
         folder.subfolders,
         None if folder.errno is None else OSError(folder.errno, folder.message),
-        folder.newer_layout,
+        folder.unknown_folders,
         folder.fingerprint,
         folder.marks if len(folder.marks) % _MARK_BYTES == 0 else b"",
         folder.unsettled,

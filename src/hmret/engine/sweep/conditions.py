@@ -66,8 +66,8 @@ class Conditions:
             lasting.add(
                 Condition("deletion_blocked", ledger.blocked.path, blocked_detail(ledger.blocked.error))
             )
-        if scan.newer_layout:
-            names = ", ".join(f"{IMAGES}/{name}" for name in sorted(scan.newer_layout))
+        if scan.unknown_folders:
+            names = ", ".join(f"{IMAGES}/{name}" for name in sorted(scan.unknown_folders))
             lasting.add(Condition("newer_layout_left_alone", names))
         for condition in sorted(lasting - self._lasting, key=str):
             ledger.enter(Entry(condition.event, facts=condition.facts()))
