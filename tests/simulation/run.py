@@ -14,7 +14,7 @@ import trio
 from trio.testing import MockClock
 
 from hmret.actors.locks import Claimed
-from hmret.disk.deletion.check_before_retire import RecheckedBatch, find_protected
+from hmret.disk.deletion.check_before_retire import BatchToCheck, find_protected
 from hmret.disk.deletion.retirement import retire
 from hmret.disk.layout import CONTENT, IMAGES, INSTALLING, OWN, RETENTION, TAG_STAGE, TRASH, hex_of
 from hmret.disk.records.engine import save_clock_record
@@ -521,7 +521,7 @@ class _Run:
                 self._truth.check_images()
         elif called.function is find_protected:
             batch = called.arguments[2]
-            assert isinstance(batch, RecheckedBatch)
+            assert isinstance(batch, BatchToCheck)
             self._truth.note_look(batch.keys, self._looks[task])
         elif called.function is retire:
             candidates, claim = called.arguments[2], called.keywords["claim"]

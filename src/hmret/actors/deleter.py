@@ -178,7 +178,10 @@ class Deleter(DiskActor):
         return await self._ask(self._on_disk, clear_ghosts_with_tags, dict(ghosts))
 
     async def deleted_lately(self, digests: Iterable[str], since_ns: int) -> Mapping[str, int]:
-        """Return when each digest was last deleted, omitting those that were not deleted since `since_ns`."""
+        """Return when a deletion of each digest was last begun, for those with one since `since_ns`.
+
+        An image that stayed in the end is among them too.
+        """
         return await self._ask(self._on_disk, deleted_lately, tuple(digests), since_ns)
 
     async def forget_deleted(self, before_ns: int) -> None:

@@ -14,7 +14,7 @@ from hmret.actors.disk_actor import DiskActor
 from hmret.actors.lanes import Lanes
 from hmret.actors.mailbox import answer_call
 from hmret.actors.threads import Threads
-from hmret.disk.deletion.check_before_retire import RecheckedBatch, find_protected
+from hmret.disk.deletion.check_before_retire import BatchToCheck, find_protected
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.layout import IMAGES, REFERENCE_FILES
 from hmret.disk.records.engine import load_remembered, save_remembered
@@ -154,7 +154,7 @@ class ReferenceCollector(DiskActor):
                 any image of its repository while its tag is absent, as may every guest that has appeared
                 since the last `collect`. Nanoseconds since the epoch.
         """
-        batch = RecheckedBatch(frozenset(keys), content or {}, newcomer_ns)
+        batch = BatchToCheck(frozenset(keys), content or {}, newcomer_ns)
         return await self._ask(self._recheck, batch, bases)
 
     async def save_cache(self) -> None:
@@ -293,7 +293,7 @@ class ReferenceCollector(DiskActor):
             save_references(self._filesystem, self._data_fd, self._boot_id, files, self._threads.pause)
             self._kept = files
 
-    async def _recheck(self, batch: RecheckedBatch, bases: tuple[Reference, ...]) -> Protected:
+    async def _recheck(self, batch: BatchToCheck, bases: tuple[Reference, ...]) -> Protected:
         remembered = await self._recall()
         references, unreadable, _ = await self._gather()
         if bases:

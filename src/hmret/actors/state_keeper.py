@@ -84,7 +84,9 @@ class StateKeeper(TreeActor[StateFolder, StatesLoaded]):
         super().__init__(filesystem, data_fd, threads, RETENTION, _RECORD)
         self._repositories: Mapping[str, Repository] = {}
         self._started: list[tuple[Key, ...]] = []
-        """Images whose timers were started here since the last full scan of states, one tuple per batch."""
+        """Images whose timers were to be started since the last full scan of states, one tuple per batch, whether or not
+        they were.
+        """
         self._early_timers: TimerIndex | None = None
         """Where timers are, by names alone; made for a use that comes before the first scan has ended."""
 

@@ -21,8 +21,8 @@ _Groups = Mapping[str, Iterable[Reference]]
 
 
 @frozen(eq=False)
-class RecheckedBatch:
-    """The rows that are to go."""
+class BatchToCheck:
+    """The rows that are to go, if no reference needs them by now."""
 
     keys: frozenset[Key]
     content: Mapping[str, str]
@@ -34,7 +34,7 @@ class RecheckedBatch:
 def find_protected(
     filesystem: Filesystem,
     data_fd: int,
-    batch: RecheckedBatch,
+    batch: BatchToCheck,
     references: ReferenceIndex,
     *,
     remembered: Mapping[_Tag, Remembered],
@@ -80,7 +80,7 @@ class _Rows:
     """Of content, by digest."""
 
     @classmethod
-    def of(cls, batch: RecheckedBatch) -> "_Rows":
+    def of(cls, batch: BatchToCheck) -> "_Rows":
         images: dict[str, dict[str, Image]] = {}
         owners: dict[str, list[str]] = {}
         for name, digest in batch.keys:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 
 from hmret.disk.deletion.open_folders import KnownPaths, OpenFolders
-from hmret.disk.deletion.tags.repository_tags import RepositoryTags, TagMovedError
+from hmret.disk.deletion.tags.repository_tags import RepositoryTags, StaleTagsError
 from hmret.disk.deletion.trash.intents import NO_CONTENT, Copy, Intent
 from hmret.disk.hypeman.images import ImageFound, read_digest_folder
 from hmret.disk.layout import CONTENT, IMAGES, ROOTFS_NAMES, Layout, hex_of
@@ -88,7 +88,7 @@ class Examiner:
             return (self._content if deletion.is_content else self._own_folder)(deletion, name)
         except _Keep as kept:
             return _staying(deletion, name, kept.reason, kept.detail)
-        except TagMovedError:
+        except StaleTagsError:
             return _staying(deletion, name, Reason.RETENTION_WINDOW, _OTHER_TAGS)
         except (FileNotFoundError, NotADirectoryError):
             return _staying(deletion, name, None)

@@ -12,7 +12,7 @@ def find_image(filesystem: Filesystem, images_fd: int, repository: str, digest: 
 
     Content that is ready is found under every repository. While content is not ready, a complete folder of
     the repository's own is found instead; content that is ready but broken hides that folder. The returned
-    image need not be ready or complete: if it is not, no image that is can be found.
+    image need not be ready or complete: if it is not, there is none that is.
     """
     content = look_at_image(filesystem, images_fd, None, digest)
     if content is not None and content.status == "ready":

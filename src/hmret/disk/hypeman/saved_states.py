@@ -47,7 +47,7 @@ class SavedState(msgspec.Struct, frozen=True, gc=False, array_like=True):
 NO_SAVED_STATE = SavedState()
 
 
-class UnreadableStateError(OSError):
+class UnreadableSavedStateError(OSError):
     """Part of a saved state exists but cannot be read; `filename`: its path below the searched folder."""
 
 
@@ -91,7 +91,7 @@ class _Search:
         except OSError as error:
             # guard(unreadable-state-suspends): A saved state that exists but cannot be read may name any
             # image, so it suspends deletion.
-            raise UnreadableStateError(error.errno, error.strerror or str(error), path) from None
+            raise UnreadableSavedStateError(error.errno, error.strerror or str(error), path) from None
         return []
 
     def _list(self, path: str) -> list[str]:
@@ -133,7 +133,7 @@ def read_saved_state(
         pause: called between two files.
 
     Raises:
-        UnreadableStateError: part of it exists but cannot be read.
+        UnreadableSavedStateError: part of it exists but cannot be read.
     """
     if known is not None and is_still_saved(filesystem, dir_fd, path, known):
         return known
@@ -143,7 +143,7 @@ def read_saved_state(
     except (FileNotFoundError, NotADirectoryError):
         return NO_SAVED_STATE
     except OSError as error:
-        raise UnreadableStateError(error.errno, error.strerror or str(error), path) from None
+        raise UnreadableSavedStateError(error.errno, error.strerror or str(error), path) from None
     if stat.S_ISLNK(status.st_mode):
         _refuse_hiding_link(filesystem, dir_fd, path)
     waiting = [path]
@@ -164,7 +164,7 @@ def _refuse_hiding_link(filesystem: Filesystem, dir_fd: int, path: str) -> None:
     except OSError:
         return
     if stat.S_ISDIR(leads_to.st_mode):
-        raise UnreadableStateError(None, "is a link to a folder: use a bind mount instead", path)
+        raise UnreadableSavedStateError(None, "is a link to a folder: use a bind mount instead", path)
 
 
 def is_still_saved(filesystem: Filesystem, dir_fd: int, path: str, known: SavedState) -> bool:

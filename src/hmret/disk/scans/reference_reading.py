@@ -13,7 +13,7 @@ from hmret.disk.filesystem import Filesystem
 from hmret.disk.fingerprints import SETTLING_NS, Fingerprint, stable_fingerprint
 from hmret.disk.folders import BATCH, CHUNK, read_file
 from hmret.disk.hypeman.documents import UnreadableError, read_guest, read_snapshot
-from hmret.disk.hypeman.saved_states import SavedState, UnreadableStateError, read_saved_state
+from hmret.disk.hypeman.saved_states import SavedState, UnreadableSavedStateError, read_saved_state
 from hmret.disk.scans.reference_watch import ReferenceFile
 from hmret.model.images import Reference
 from hmret.model.references import parsed
@@ -122,7 +122,7 @@ def _with_saved_state(
         saved = read_saved_state(
             filesystem, folder_fd, f"{name}/{place}", known=known, marker=marker, pause=pause
         )
-    except UnreadableStateError as error:
+    except UnreadableSavedStateError as error:
         # What the metadata names counts all the same, even where unreadable references are to be ignored.
         references = _opening(file.references, source, ())
         return ReferenceFile(f"{folder}/{error.filename}", references, fault_of(error))

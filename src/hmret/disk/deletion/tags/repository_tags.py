@@ -20,8 +20,8 @@ from hmret.model.values import define, frozen
 _NO_TAGS: Mapping[str, Sequence[str]] = {}
 
 
-class TagMovedError(Exception):
-    """A tag leads elsewhere than a moment ago, or has gone."""
+class StaleTagsError(Exception):
+    """A tag that was listed leads elsewhere by now, or has gone."""
 
 
 @frozen
@@ -87,17 +87,17 @@ class RepositoryTags:
 
         Tags that cannot be read this way are read on demand.
         """
-        wanted = [
+        chosen = [
             (layout, repository, tag)
             for repository, digest in keys
             for tag in self.tags(Layout.CONTENT, repository, digest)
             for layout in (Layout.LEGACY, Layout.CONTENT)
             if layout is Layout.CONTENT or not self.known_paths.is_absent(tag_folder(layout, repository))
         ]
-        paths = [f"{tag_folder(layout, repository)}/{tag}" for layout, repository, tag in wanted]
+        paths = [f"{tag_folder(layout, repository)}/{tag}" for layout, repository, tag in chosen]
         filesystem, data_fd = self.folders.filesystem, self.folders.data_fd
         found = filesystem.stat_files(data_fd, paths)
-        for key, answer, target in zip(wanted, found, filesystem.read_links(data_fd, paths), strict=True):
+        for key, answer, target in zip(chosen, found, filesystem.read_links(data_fd, paths), strict=True):
             if isinstance(answer, tuple) and isinstance(target, str):
                 self._links_read[key] = Link(*key, target, answer[2])
             elif answer == errno.ENOENT and target == errno.ENOENT:
@@ -110,7 +110,7 @@ class RepositoryTags:
         left alone, an old tag would come back to life, and lead to an old image.
 
         Raises:
-            TagMovedError: one has moved since it was listed.
+            StaleTagsError: one has moved since it was listed.
         """
         todays = self.tags(Layout.CONTENT, repository, digest)
         legacy = self.tags(Layout.LEGACY, repository, digest)
@@ -122,7 +122,7 @@ class RepositoryTags:
         for layout, tags in ((Layout.LEGACY, legacy), (Layout.CONTENT, todays)):
             leading = {link.tag for link in links if link.layout is layout and _leads_to(link, digest)}
             if not leading.issuperset(tags):
-                raise TagMovedError
+                raise StaleTagsError
         return links
 
     def _links(self, layout: Layout, repository: str, tags: Sequence[str]) -> list[Link]:

@@ -1,4 +1,4 @@
-"""Recent deletions: completed intents, kept for a day so that what their calls leave late can be recognised.
+"""Recent deletions: completed intents, kept for a day so that leftovers of late calls can be recognised.
 
 After a power loss they also show which tags were removed, should the file system have brought them back.
 """
@@ -21,7 +21,7 @@ _KEPT = 1000
 def deleted_lately(
     filesystem: Filesystem, data_fd: int, digests: Iterable[str], since_ns: int
 ) -> dict[str, int]:
-    """Return when each of some digests was last to be deleted since a moment; others are left out.
+    """Return when a deletion of each digest was last begun, for those with one since a moment.
 
     The times are those at which the intents were written. An image that stayed in the end is among them too.
     """

@@ -23,7 +23,7 @@ NO_SPACE = frozenset((errno.ENOSPC, errno.EDQUOT))
 """The file system, or a quota, is exhausted."""
 
 NO_SPACE_REMEDY = (
-    "free some MiB on that file system (a log, a download), or have system/hmret on another one by a link; on btrfs, "
+    "free some MiB on that file system (a log, a download), or move system/hmret to another one and leave a link; on btrfs, "
     "truncate a large file that is not needed, or add a device for a while"
 )
 """The remedy where not one block is free."""
