@@ -13,7 +13,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from hmret.actors.disk_waits import rest
-from hmret.actors.full_rounds import FullRounds
+from hmret.actors.full_collections import FullCollections
 from hmret.disk.filesystem import NATIVE
 from hmret.model.unavailable import NO_THREAD, is_thread_refusal
 
@@ -111,7 +111,7 @@ class _Switching:
 
 
 _switching = _Switching()
-_full_rounds = FullRounds()
+_full_collections = FullCollections()
 
 
 class Threads(Protocol):
@@ -127,7 +127,7 @@ class Threads(Protocol):
         ...
 
     def bulk(self) -> AbstractContextManager[None]:
-        """Put full rounds of the garbage collector off while the block runs."""
+        """Put full garbage collections off while the block runs."""
         ...
 
     @property
@@ -159,7 +159,7 @@ class WorkerThreads:
     def __init__(self, limit: int = _THREADS, *, lanes: int = _LANES) -> None:
         self.pause = Throttle()
         self.urgent = self.pause.urgent
-        self.bulk = _full_rounds.put_off
+        self.bulk = _full_collections.put_off
         self.lanes = lanes
         self.lanes_of_a_cold_disk = _COLD_LANES
         self._limiter = anyio.CapacityLimiter(limit)
@@ -193,5 +193,5 @@ async def _run_in_thread(limiter: anyio.CapacityLimiter, function: Callable[[*Ts
 def _run_in_background(function: Callable[[*Ts], T], *arguments: *Ts) -> T:
     with _switching.after(_SWITCH_SECONDS):
         result = function(*arguments)
-    _full_rounds.part_ended()
+    _full_collections.part_ended()
     return result

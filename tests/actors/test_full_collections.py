@@ -1,11 +1,11 @@
-"""Bulk work keeps the garbage collector's full rounds away, and leaves the collector as it was."""
+"""Bulk work keeps full garbage collections away, and leaves the collector as it was."""
 
 import gc
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from hmret.actors.full_rounds import FullRounds
+from hmret.actors.full_collections import FullCollections
 from hmret.actors.threads import WorkerThreads
 
 
@@ -35,12 +35,12 @@ def nothing_frozen() -> Iterator[None]:
         gc.freeze()
 
 
-def test_a_full_round_finds_nothing_of_before_or_of_an_ended_part_and_finds_it_afterwards() -> None:
-    rounds, gone = FullRounds(), list[str]()
+def test_a_full_collection_finds_nothing_of_before_or_of_an_ended_part_and_finds_it_afterwards() -> None:
+    collections, gone = FullCollections(), list[str]()
     _Loop(lambda: gone.append("before"))
-    with rounds.put_off():
+    with collections.put_off():
         _Loop(lambda: gone.append("part"))
-        rounds.part_ended()
+        collections.part_ended()
         _Loop(lambda: gone.append("running"))
         gc.collect()
         assert gone == ["running"]
@@ -59,35 +59,35 @@ def test_what_the_process_has_frozen_itself_stays_frozen() -> None:
     old: list[list[int]] = [[]]
     gc.freeze()
     new: list[list[int]] = [[]]
-    rounds = FullRounds()
-    with rounds.put_off():
-        rounds.part_ended()
+    collections = FullCollections()
+    with collections.put_off():
+        collections.part_ended()
         assert (is_tracked(old), is_tracked(new)) == (False, True)
     assert (is_tracked(old), is_tracked(new)) == (False, True)
 
 
 def test_a_collector_that_is_off_is_left_alone() -> None:
-    rounds = FullRounds()
+    collections = FullCollections()
     gc.disable()
     try:
-        with rounds.put_off():
+        with collections.put_off():
             assert not is_frozen()
     finally:
         gc.enable()
 
 
 def test_of_several_that_overlap_the_last_puts_everything_back() -> None:
-    rounds = FullRounds()
-    with rounds.put_off():
-        with rounds.put_off():
+    collections = FullCollections()
+    with collections.put_off():
+        with collections.put_off():
             pass
         assert is_frozen()
     assert not is_frozen()
 
 
 def test_bulk_work_that_fails_puts_everything_back() -> None:
-    rounds = FullRounds()
-    with pytest.raises(ValueError, match="lost"), rounds.put_off():
+    collections = FullCollections()
+    with pytest.raises(ValueError, match="lost"), collections.put_off():
         raise ValueError("lost")
     assert not is_frozen()
 
@@ -95,18 +95,18 @@ def test_bulk_work_that_fails_puts_everything_back() -> None:
 def test_after_a_minute_of_bulk_work_garbage_is_collected_again(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    rounds, gone = FullRounds(), list[str]()
-    with rounds.put_off():
+    collections, gone = FullCollections(), list[str]()
+    with collections.put_off():
         _Loop(lambda: gone.append("old"))
         now[0] = 59.9
-        rounds.part_ended()
+        collections.part_ended()
         assert is_frozen()
         now[0] = 60.0
-        rounds.part_ended()
+        collections.part_ended()
         assert not is_frozen()
         gc.collect()
         assert gone == ["old"]
-        rounds.part_ended()
+        collections.part_ended()
         assert not is_frozen()
 
 

@@ -1,8 +1,8 @@
-"""Keeps full rounds of the garbage collector out of bulk work.
+"""Keeps full garbage collections out of bulk work.
 
-A full round looks at every container in the process, with the interpreter's lock held: tens of milliseconds
+A full collection visits every container in the process, with the interpreter's lock held: tens of milliseconds
 for what a server has loaded and a large cache adds, in which its event loop does nothing. Bulk work makes
-containers by the hundred thousand, so it is bulk work that brings full rounds about.
+containers by the hundred thousand, so it is bulk work that triggers them.
 """
 
 import gc
@@ -13,13 +13,13 @@ from contextlib import contextmanager
 
 _FROZEN_ON_PURPOSE = 2000
 """A process that freezes objects has more of them than this; Python 3.12 itself sets some hundred immortal objects
-aside at each full round.
+aside at each full collection.
 """
 _LONGEST_SECONDS = 60.0
 """For how long garbage of the embedding process may stay uncollected because of bulk work."""
 
 
-class FullRounds:
+class FullCollections:
     """Postpones full collections during bulk work, for all engines of a process together.
 
     Objects that exist when bulk work begins are hidden from the collector (`gc.freeze`), as is, after each
@@ -36,7 +36,7 @@ class FullRounds:
 
     @contextmanager
     def put_off(self) -> Iterator[None]:
-        """Put full rounds off while the block runs."""
+        """Put full collections off while the block runs."""
         with self._lock:
             self._running += 1
             if self._running == 1 and gc.isenabled() and gc.get_freeze_count() < _FROZEN_ON_PURPOSE:
