@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
 from typing import Protocol, TypeVar, TypeVarTuple
 
 import anyio
@@ -157,14 +158,26 @@ class WorkerThreads:
     """Runs functions in worker threads."""
 
     def __init__(self, limit: int = _THREADS, *, lanes: int = _LANES) -> None:
+        self._limit = limit
         self.pause = Throttle()
         self.urgent = self.pause.urgent
         self.bulk = _full_collections.put_off
         self.lanes = lanes
         self.lanes_of_a_cold_disk = _COLD_LANES
-        self._limiter = anyio.CapacityLimiter(limit)
-        self._readers = anyio.CapacityLimiter(self.lanes_of_a_cold_disk)
-        self._alone = anyio.CapacityLimiter(1)
+
+    # Made at first use: where no event loop runs, trio makes none.
+
+    @cached_property
+    def _limiter(self) -> anyio.CapacityLimiter:
+        return anyio.CapacityLimiter(self._limit)
+
+    @cached_property
+    def _readers(self) -> anyio.CapacityLimiter:
+        return anyio.CapacityLimiter(self.lanes_of_a_cold_disk)
+
+    @cached_property
+    def _alone(self) -> anyio.CapacityLimiter:
+        return anyio.CapacityLimiter(1)
 
     async def run(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
         return await _run_in_thread(self._limiter, function, *arguments)

@@ -62,7 +62,7 @@ class Retention:
     _threads: Threads = attrs.field(init=False)
     _quarantine: Quarantine = attrs.field(init=False)
     _journal: JournalKeeper = attrs.field(init=False)
-    _use_confirmer: UseConfirmer = attrs.field(init=False)
+    _confirmer: UseConfirmer = attrs.field(init=False)
     _opened_boot_ns: int = attrs.field(init=False)
     event_hub: EventHub = attrs.field(init=False)
     """The event hub; most callers want `listen` instead."""
@@ -78,7 +78,7 @@ class Retention:
         self._opened_boot_ns = surveyor.boot_ns()
         self._threads, self._quarantine = surveyor.threads, sweeps.quarantine
         self._journal, self.event_hub, self.counters = sweeps.journal, sweeps.events, sweeps.counters
-        self._use_confirmer = UseConfirmer(surveyor, self._journal, self.event_hub)
+        self._confirmer = UseConfirmer(surveyor, self._journal, self.event_hub)
         self.overview = Overview(self._inspection, self._journal, self.event_hub, self.counters)
 
     async def mark_used(self, image: str, digest: str | None = None) -> MarkedUsed:
@@ -96,16 +96,12 @@ class Retention:
         self._loop.require()
         named = named_image(image, digest)
         with self.counters.mark_used.timing(), self._threads.urgent():
-            guess = self._use_confirmer.guess(named)
+            guess = self._confirmer.guess(named)
             used = (
-                None
-                if guess is None
-                else await self._use_confirmer.use(named, (named.repository, guess), image)
+                None if guess is None else await self._confirmer.use(named, (named.repository, guess), image)
             )
             while used is None:
-                used = await self._use_confirmer.use(
-                    named, await self._inspection.resolve(named, image), image
-                )
+                used = await self._confirmer.use(named, await self._inspection.resolve(named, image), image)
         return used
 
     @asynccontextmanager
@@ -137,7 +133,7 @@ class Retention:
             seconds = math.inf if ttl is None else ttl.total_seconds()
             async with self._locks.leasing(lease, seconds):
                 # The lease may expire before this is done; the image stays in use until then regardless.
-                if await self._use_confirmer.use(named, key, image) is None:
+                if await self._confirmer.use(named, key, image) is None:
                     continue
                 try:
                     yield leased(lease)
@@ -371,7 +367,7 @@ class Retention:
             try:
                 return leased(
                     await self._leases.grant(
-                        key, owner, reason, ttl, partial(self._use_confirmer.confirm, named, key, image)
+                        key, owner, reason, ttl, partial(self._confirmer.confirm, named, key, image)
                     )
                 )
             except TagMovedError:

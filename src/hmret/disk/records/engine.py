@@ -130,7 +130,7 @@ def save_clock_record(filesystem: Filesystem, data_fd: int, record: ClockRecord)
     Raises:
         OSError: it could not be written.
     """
-    write_record(filesystem, data_fd, CLOCK_RECORD, record)
+    write_record(filesystem, data_fd, CLOCK_RECORD, attrs.asdict(record))
 
 
 def load_brake_record(filesystem: Filesystem, data_fd: int) -> BrakeRecord | None:
@@ -145,7 +145,7 @@ def save_brake_record(filesystem: Filesystem, data_fd: int, record: BrakeRecord 
         OSError: it could not be written.
     """
     if record is not None:
-        write_record(filesystem, data_fd, _BRAKE, record)
+        write_record(filesystem, data_fd, _BRAKE, attrs.asdict(record))
         return
     with suppress(FileNotFoundError):
         filesystem.unlink(f"{OWN}/{_BRAKE}", dir_fd=data_fd)
@@ -180,7 +180,7 @@ def save_backoff(filesystem: Filesystem, data_fd: int, failures: Sequence[Failur
     Raises:
         OSError: it could not be written.
     """
-    write_record(filesystem, data_fd, _BACKOFF, list(failures))
+    write_record(filesystem, data_fd, _BACKOFF, list(map(attrs.asdict, failures)))
 
 
 def load_last_users(filesystem: Filesystem, data_fd: int) -> Sequence[UsersRecord]:
