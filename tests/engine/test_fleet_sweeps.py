@@ -701,6 +701,18 @@ async def test_every_sweep_tells_how_this_host_fares(
     assert summary.last_sweep == START
 
 
+async def test_a_host_whose_deletion_is_suspended_tells_what_is_due_all_the_same(
+    filesystem: MemoryFilesystem, platform: Platform, fleet: FakeFleet
+) -> None:
+    make_due(filesystem)
+    filesystem.write_file(f"{DATA}/{make_guest(filesystem, 'one', 'alpine')}", b"{")
+
+    report = await sweep_once(filesystem, platform, fleet)
+
+    assert (report.status, report.deleted_images) == (SweepStatus.SUSPENDED, 0)
+    assert [(one.due, one.due_24h) for one in fleet.summaries[1:]] == [(1, 1)]
+
+
 # Without an engine, and other settings.
 
 

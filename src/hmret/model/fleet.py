@@ -198,9 +198,9 @@ class FleetSummary:
     disk_bytes: int
     """The blocks of all its copies."""
     due: int
-    """Images that are due now, as `Plan.expired` counts them."""
+    """Images whose timer has run out, whatever else holds them back."""
     due_24h: int
-    """Images that fall due within a day, those that are due now included."""
+    """Images whose timer has run out or will within a day."""
     policy: str
     """The fingerprint of its policy."""
     last_sweep: datetime | None

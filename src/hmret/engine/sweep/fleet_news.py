@@ -48,8 +48,9 @@ class FleetNews:
         """Tell which copies guests, snapshots and leases use, and what the others see of this host."""
         if self.tells_uses:
             self.link.tell_use(frozenset(_used(plan, survey)), plan.at)
+        due = await self.threads.run_alone(count_due, plan, timedelta())
         due_24h = await self.threads.run_alone(count_due, plan, _DAY)
-        await self._tell(config, plan.at, due=plan.expired, due_24h=max(due_24h, plan.expired))
+        await self._tell(config, plan.at, due=due, due_24h=due_24h)
 
     async def _tell(self, config: RetentionConfig, now: datetime, *, due: int = 0, due_24h: int = 0) -> None:
         self._has_told = True
