@@ -221,7 +221,7 @@ class Leases:
             self._held[lease.id] = held
             task_status.started()
             while not held.has_ended and anyio.current_time() < held.deadline:
-                with anyio.move_on_at(held.deadline):
+                with anyio.CancelScope(deadline=held.deadline):
                     await held.changed.wait()
         if not held.has_ended:
             self._end(held)

@@ -201,7 +201,7 @@ class FleetQuestions:
         return made.fleet is None or self.link.view() != made.fleet.view
 
     async def _ask(self, digests: Collection[str]) -> None:
-        with anyio.move_on_at(self._deadline):
+        with anyio.CancelScope(deadline=self._deadline):
             await self.link.ask(tuple(digests), asks_all=self.asks_all)
 
 

@@ -152,7 +152,7 @@ class Schedule(CallActor):
                 begin += missed * interval
                 due = begin
             # New settings, and a disk that has become too full, trigger a sweep at once.
-            with anyio.move_on_at(due):
+            with anyio.CancelScope(deadline=due):
                 await self._wait_need()
                 begin = anyio.current_time()
 
