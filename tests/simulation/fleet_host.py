@@ -13,9 +13,9 @@ from hmret.actors.fleet.membership import MemberOptions
 from hmret.disk.records.fleet import FleetRecord
 from hmret.engine.events import EventHub
 from hmret.engine.opening import open_engine
-from hmret.engine.opening_inspection import running
 from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
+from hmret.engine.tasks import running
 from hmret.fleet.keys import make_holder
 from hmret.fleet.store import Put, Txn
 from hmret.model.errors import EngineClosedError, ImageNotFoundError

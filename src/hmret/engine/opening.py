@@ -31,7 +31,7 @@ from hmret.engine.events import EventHub
 from hmret.engine.fleet.membership import OpenFleet, membership
 from hmret.engine.inspection import Inspection
 from hmret.engine.log import log_event
-from hmret.engine.opening_inspection import Watchers, inspect, opened_data_dir, running
+from hmret.engine.opening_inspection import Watchers, inspect, opened_data_dir
 from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
 from hmret.engine.schedule import Schedule
@@ -39,7 +39,7 @@ from hmret.engine.suspensions import LEASES_BROKEN
 from hmret.engine.sweep.deletion_run import DeletionRun
 from hmret.engine.sweep.quarantine import Quarantine
 from hmret.engine.sweep.sweep import Sweep
-from hmret.engine.tasks import OneTask
+from hmret.engine.tasks import OneTask, running
 from hmret.engine.watch.last_users import LastUsers
 from hmret.engine.watch.looks import knowing_boot
 from hmret.model.fleet import FleetLink

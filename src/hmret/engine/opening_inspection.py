@@ -6,7 +6,7 @@ Nothing that deletes or sweeps is imported for it.
 import errno
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, Self
@@ -37,7 +37,7 @@ from hmret.engine.log import log_event
 from hmret.engine.planner import Planner
 from hmret.engine.platform import Platform
 from hmret.engine.surveyor import Surveyor
-from hmret.engine.tasks import sole_error
+from hmret.engine.tasks import running
 from hmret.engine.watch.backoff import Backoff
 from hmret.engine.watch.brake import BrakeWatch
 from hmret.engine.watch.disk import DiskWatch
@@ -132,42 +132,6 @@ def opened_data_dir(filesystem: Filesystem, config: RetentionConfig) -> Iterator
         yield data_fd
     finally:
         filesystem.close(data_fd)
-
-
-@asynccontextmanager
-async def running(
-    actors: Iterable[Actor[Any]], *, closed_first: Iterable[Actor[Any]] = ()
-) -> AsyncIterator[anyio.abc.TaskGroup]:
-    """Run actors for the duration of the block; an error in the block is raised as it is, not in a group.
-
-    They are shielded from cancellation of the embedder: a sweep that is being stopped still needs them. At
-    the end those in `closed_first` are closed before the others, so that no caller waits in vain.
-    """
-    actors = tuple(actors)
-    failure: Exception | None = None
-    try:
-        async with anyio.create_task_group() as tasks:
-            scopes = [anyio.CancelScope(shield=True) for _ in actors]
-            for scope, actor in zip(scopes, actors, strict=True):
-                tasks.start_soon(_run_in, scope, actor.run)
-            try:
-                yield tasks
-            except Exception as error:  # noqa: BLE001 - the block's own, raised again as it is below
-                failure = error
-            finally:
-                for actor in dict.fromkeys((*closed_first, *actors)):
-                    actor.close()
-                for scope in (tasks.cancel_scope, *scopes):
-                    scope.cancel()
-    except BaseExceptionGroup as group:
-        raise sole_error(group) from None
-    if failure is not None:
-        raise failure
-
-
-async def _run_in(scope: anyio.CancelScope, run: Callable[[], Awaitable[None]]) -> None:
-    with scope:
-        await run()
 
 
 async def inspect(

@@ -1,10 +1,14 @@
-"""Blocks that the same task must enter and leave, and unwrapping the errors of task groups."""
+"""Actors that run for as long as a block, blocks that one task must enter and leave, and the errors of task groups."""
 
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
+import anyio.abc
+
+from hmret.actors.mailbox import Actor
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -59,6 +63,42 @@ def _task() -> object:
 
 def _has_ended(coroutine: object) -> bool:
     return getattr(coroutine, "cr_frame", coroutine) is None
+
+
+@asynccontextmanager
+async def running(
+    actors: Iterable[Actor[Any]], *, closed_first: Iterable[Actor[Any]] = ()
+) -> AsyncIterator[anyio.abc.TaskGroup]:
+    """Run actors for the duration of the block; an error in the block is raised as it is, not in a group.
+
+    They are shielded from cancellation of the embedder: a sweep that is being stopped still needs them. At
+    the end those in `closed_first` are closed before the others, so that no caller waits in vain.
+    """
+    actors = tuple(actors)
+    failure: Exception | None = None
+    try:
+        async with anyio.create_task_group() as tasks:
+            scopes = [anyio.CancelScope(shield=True) for _ in actors]
+            for scope, actor in zip(scopes, actors, strict=True):
+                tasks.start_soon(_run_in, scope, actor.run)
+            try:
+                yield tasks
+            except Exception as error:  # noqa: BLE001 - the block's own, raised again as it is below
+                failure = error
+            finally:
+                for actor in dict.fromkeys((*closed_first, *actors)):
+                    actor.close()
+                for scope in (tasks.cancel_scope, *scopes):
+                    scope.cancel()
+    except BaseExceptionGroup as group:
+        raise sole_error(group) from None
+    if failure is not None:
+        raise failure
+
+
+async def _run_in(scope: anyio.CancelScope, run: Callable[[], Awaitable[None]]) -> None:
+    with scope:
+        await run()
 
 
 def sole_error(error: BaseException) -> BaseException:

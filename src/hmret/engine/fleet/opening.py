@@ -12,8 +12,8 @@ from hmret.disk.records.fleet import FleetRecord
 from hmret.engine.events import EventHub
 from hmret.engine.fleet.reader import FleetReader
 from hmret.engine.log import log_event
-from hmret.engine.opening_inspection import running
 from hmret.engine.platform import Platform, running_version
+from hmret.engine.tasks import running
 from hmret.fleet.gateway import Gateway
 from hmret.model.fleet import FleetState
 from hmret.model.policy.config import RetentionConfig
