@@ -32,7 +32,7 @@ CONTENT_MUTATIONS = (
     edit(
         "delete content to which a tag is being made",
         "tag-in-the-making-keeps",
-        Swap("*linkers.staged(digest), *self._staged_legacy(names, digest)", ""),
+        Swap("*tag_snapshot.staged(digest), *self._staged_legacy(names, digest)", ""),
         CONTENT,
     ),
     edit("delete content at whose owner's folder hypeman is at work", "own-folder-at-rest", NEVER, CONTENT),

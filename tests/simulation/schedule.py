@@ -10,7 +10,7 @@ from unittest import mock
 import trio
 import trio._core._run as scheduler
 
-from hmret.disk.deletion.tags.tag_view import Linkers, TagView
+from hmret.disk.deletion.tags.tag_view import TagFolders, TagSnapshot
 from support.called import Called
 
 __all__ = ["SteppedThreads", "decided_by"]
@@ -177,14 +177,16 @@ class SteppedThreads:
 
         A thread that is held up has the lock, and would never give it back while the event loop waits for another.
         """
-        refresh = TagView.refresh
+        refresh = TagFolders.refresh
 
-        def look_alone(view: TagView, images_fd: int, pause: Callable[[], None] = self.pause) -> Linkers:
+        def look_alone(
+            view: TagFolders, images_fd: int, pause: Callable[[], None] = self.pause
+        ) -> TagSnapshot:
             while view._lock.locked():
                 self._give_way()
             return refresh(view, images_fd, pause)
 
-        with mock.patch.object(TagView, "refresh", look_alone):
+        with mock.patch.object(TagFolders, "refresh", look_alone):
             yield
 
     def _give_way(self) -> None:

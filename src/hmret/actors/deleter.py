@@ -25,7 +25,7 @@ from hmret.disk.deletion.recovery.restoring import PutBack, recover_quarantine, 
 from hmret.disk.deletion.recovery.returned_tags import clear_ghosts_with_tags, reopen_undone
 from hmret.disk.deletion.retirement import retire
 from hmret.disk.deletion.tags.tag_folders import remove_empty_tag_folders
-from hmret.disk.deletion.tags.tag_view import TagView
+from hmret.disk.deletion.tags.tag_view import TagFolders
 from hmret.disk.deletion.trash.erasing import FreedFolders, free_entries
 from hmret.disk.deletion.trash.intent_files import drop_intents, list_trash, new_batch_name, read_intents
 from hmret.disk.deletion.trash.intents import Intent, Link, TrashEntry, find_entries
@@ -68,13 +68,13 @@ class Deleter(DiskActor):
         self.has_unfinished = False
         """Whether something waits in the trash for the next recovery."""
 
-    def new_view(self, tag_folders: Mapping[str, FolderScan] = MappingProxyType({})) -> TagView:
+    def new_view(self, tag_folders: Mapping[str, FolderScan] = MappingProxyType({})) -> TagFolders:
         """Make a view of which repository links to which digest, shared by all batches of a sweep.
 
         `tag_folders`: the folders as a scan saw them; if empty, the first batch lists all of them. Later
         batches list only the folders that have changed.
         """
-        return TagView(self._filesystem, tag_folders)
+        return TagFolders(self._filesystem, tag_folders)
 
     def leave(self, batch_name: str) -> None:
         """Leave a retired batch in the trash for the next recovery."""
@@ -91,7 +91,7 @@ class Deleter(DiskActor):
         criteria: RetireCriteria,
         claim: Claim = UNCONTESTED,
         *,
-        view: TagView | None = None,
+        view: TagFolders | None = None,
         within_ns: int | None = None,
         is_interrupted: Callable[[], bool] = lambda: False,
     ) -> BatchRetired:
@@ -132,7 +132,7 @@ class Deleter(DiskActor):
         return await self._ask(self._threads.run, self._free, batch_name, tuple(places))
 
     async def find_wanted(
-        self, images: Iterable[tuple[Intent, Sequence[TrashEntry]]], view: TagView
+        self, images: Iterable[tuple[Intent, Sequence[TrashEntry]]], view: TagFolders
     ) -> list[Intent]:
         """List the retired images that hypeman has started to need since they were retired.
 
@@ -141,7 +141,7 @@ class Deleter(DiskActor):
         """
         return await self._ask(self._on_disk, find_wanted, tuple(images), view, self._threads.pause)
 
-    async def find_held_wanted(self, images: Iterable[HeldImage], view: TagView) -> list[HeldImage]:
+    async def find_held_wanted(self, images: Iterable[HeldImage], view: TagFolders) -> list[HeldImage]:
         """List the images in quarantine that hypeman has started to need since they were deleted.
 
         All batches that are checked together share one `view`.
@@ -345,7 +345,7 @@ class Deleter(DiskActor):
         with suppress(OSError):
             drop_intents(self._filesystem, self._data_fd, batch_name, repositories)
 
-    def _find_held_wanted(self, images: Sequence[HeldImage], view: TagView) -> list[HeldImage]:
+    def _find_held_wanted(self, images: Sequence[HeldImage], view: TagFolders) -> list[HeldImage]:
         retired = [(held, find_entries(self._filesystem, self._data_fd, held)) for held in images]
         wanted = find_wanted(self._filesystem, self._data_fd, retired, view, self._threads.pause)
         names = {intent.name for intent in wanted}

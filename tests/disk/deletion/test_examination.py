@@ -7,7 +7,7 @@ import pytest
 from hmret.disk.deletion.examination import Examined, Examiner
 from hmret.disk.deletion.open_folders import KnownPaths, OpenFolders
 from hmret.disk.deletion.tags.repository_tags import RepositoryTags
-from hmret.disk.deletion.tags.tag_view import Linkers, TagView
+from hmret.disk.deletion.tags.tag_view import TagFolders, TagSnapshot
 from hmret.disk.deletion.trash.intents import NO_CONTENT
 from hmret.disk.folders import let_go
 from hmret.disk.layout import CONTENT, IMAGES, REPOSITORIES
@@ -31,16 +31,18 @@ def examine(filesystem: MemoryFilesystem, candidate: Deletion = UNIT) -> Examine
     fd = data_fd_of(filesystem)
     folders = OpenFolders(filesystem, fd)
     try:
-        linkers = TagView(filesystem, {}).refresh(folders.get(IMAGES))
-        return examiner(folders, linkers, candidate).examine(candidate, f"{BATCH}.0")
+        tag_snapshot = TagFolders(filesystem, {}).refresh(folders.get(IMAGES))
+        return examiner(folders, tag_snapshot, candidate).examine(candidate, f"{BATCH}.0")
     finally:
         folders.close()
         let_go(filesystem, fd)
 
 
-def examiner(folders: OpenFolders, linkers: Linkers, candidate: Deletion) -> Examiner:
+def examiner(folders: OpenFolders, tag_snapshot: TagSnapshot, candidate: Deletion) -> Examiner:
     known_paths = KnownPaths(folders)
-    return Examiner(folders, known_paths, RepositoryTags(folders, linkers, {candidate.digest}, known_paths))
+    return Examiner(
+        folders, known_paths, RepositoryTags(folders, tag_snapshot, {candidate.digest}, known_paths)
+    )
 
 
 def put_metadata(
@@ -229,9 +231,9 @@ def test_what_cannot_be_read_keeps_the_image(monkeypatch: pytest.MonkeyPatch) ->
     put_own(filesystem, "old")
     fd = data_fd_of(filesystem)
     folders = OpenFolders(filesystem, fd)
-    linkers = TagView(filesystem, {}).refresh(folders.get(IMAGES))
+    tag_snapshot = TagFolders(filesystem, {}).refresh(folders.get(IMAGES))
     monkeypatch.setattr(filesystem, "scandir", refuse)
-    stays = examiner(folders, linkers, OWN).examine(OWN, f"{BATCH}.0").stays
+    stays = examiner(folders, tag_snapshot, OWN).examine(OWN, f"{BATCH}.0").stays
     assert isinstance(stays, Failed)
     assert isinstance(stays.error, PermissionError)
     folders.close()

@@ -15,7 +15,7 @@ from hmret.disk.deletion.prefetch import Prefetch, PrefetchedImage
 from hmret.disk.deletion.putting_back import erase_rest, mend, put_back
 from hmret.disk.deletion.replacements import Replacement, find_replacement
 from hmret.disk.deletion.tags.repository_tags import RepositoryTags
-from hmret.disk.deletion.tags.tag_view import NO_LINKERS, TagView
+from hmret.disk.deletion.tags.tag_view import EMPTY_SNAPSHOT, TagFolders
 from hmret.disk.deletion.trash.intents import Intent
 from hmret.disk.deletion.trash.wholeness import LayersGoneError
 from hmret.disk.filesystem import Step
@@ -41,17 +41,17 @@ class Batch:
     lease_error: OSError | None = None
 
     def examine(
-        self, batch_name: str, deletions: Iterable[Deletion], view: TagView, pause: Callable[[], None]
+        self, batch_name: str, deletions: Iterable[Deletion], view: TagFolders, pause: Callable[[], None]
     ) -> list[Examined]:
         """Examine the images of the batch; those that will stay have a bare intent."""
         chosen = list(deletions)
-        linkers = None
+        tag_snapshot = None
         if any(deletion.is_content for deletion in chosen):
             images_fd = self.folders.find(IMAGES)
-            linkers = NO_LINKERS if images_fd is None else view.refresh(images_fd, pause)
+            tag_snapshot = EMPTY_SNAPSHOT if images_fd is None else view.refresh(images_fd, pause)
         digests = {deletion.digest for deletion in chosen}
         known_paths = KnownPaths(self.folders)
-        tags = RepositoryTags(self.folders, linkers, digests, known_paths)
+        tags = RepositoryTags(self.folders, tag_snapshot, digests, known_paths)
         examiner = Examiner(self.folders, known_paths, tags, self.criteria.depends_on_tags)
         examiner.read_ahead(chosen)
         return [

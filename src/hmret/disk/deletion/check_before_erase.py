@@ -12,7 +12,7 @@ from contextlib import closing
 from hmret.disk.deletion.open_folders import KnownPaths, OpenFolders
 from hmret.disk.deletion.replacements import Replacement, find_replacement
 from hmret.disk.deletion.tags.repository_tags import RepositoryTags
-from hmret.disk.deletion.tags.tag_view import TagView
+from hmret.disk.deletion.tags.tag_view import TagFolders
 from hmret.disk.deletion.trash.intents import Intent, TrashEntry
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.hypeman.links import tag_folder
@@ -27,7 +27,7 @@ def find_wanted(
     filesystem: Filesystem,
     data_fd: int,
     images: Iterable[tuple[Intent, Sequence[TrashEntry]]],
-    view: TagView,
+    view: TagFolders,
     pause: Callable[[], None] = lambda: None,
 ) -> list[Intent]:
     """List those of some retired images that a client has begun to use again; nothing is changed.
@@ -37,13 +37,13 @@ def find_wanted(
     """
     with closing(OpenFolders(filesystem, data_fd)) as folders:
         chosen = list(images)
-        linkers = None
+        tag_snapshot = None
         images_fd = folders.find(IMAGES)
         if images_fd is not None and any(intent.is_content for intent, _ in chosen):
-            linkers = view.refresh(images_fd, pause)
+            tag_snapshot = view.refresh(images_fd, pause)
         known_paths = KnownPaths(folders)
-        known_paths.query(_places_of_replacements(chosen, has_linkers=linkers is not None))
-        tags = RepositoryTags(folders, linkers, {intent.digest for intent, _ in chosen}, known_paths)
+        known_paths.query(_places_of_replacements(chosen, has_tag_snapshot=tag_snapshot is not None))
+        tags = RepositoryTags(folders, tag_snapshot, {intent.digest for intent, _ in chosen}, known_paths)
         wanted: list[Intent] = []
         for intent, places in chosen:
             # guard(last-look-before-erase): Before a byte is freed, an image that a client has begun to use
@@ -55,7 +55,7 @@ def find_wanted(
 
 
 def _places_of_replacements(
-    images: Iterable[tuple[Intent, Sequence[TrashEntry]]], *, has_linkers: bool
+    images: Iterable[tuple[Intent, Sequence[TrashEntry]]], *, has_tag_snapshot: bool
 ) -> Iterable[str]:
     """List where the images may have been replaced, and the folders of tags that may be absent."""
     for intent, _ in images:
@@ -64,7 +64,7 @@ def _places_of_replacements(
         for name in intent.repositories:
             yield f"{IMAGES}/{name}/{hexadecimal}"
             yield f"{IMAGES}/{name}"
-            if not has_linkers:
+            if not has_tag_snapshot:
                 yield tag_folder(Layout.CONTENT, name)
 
 
@@ -81,8 +81,8 @@ def _is_wanted(
         if replacement is not Replacement.NOTHING:
             return replacement in _WANTED
     linking = set()
-    if intent.is_content and tags.linkers is not None:
-        linking = tags.linkers.repositories(digest, names)
+    if intent.is_content and tags.tag_snapshot is not None:
+        linking = tags.tag_snapshot.repositories(digest, names)
     # For a folder that goes alone, tags of other repositories were dangling before.
     layouts = (Layout.LEGACY,) if intent.is_content else _LAYOUTS
     for name in names:

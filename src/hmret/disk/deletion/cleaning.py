@@ -8,7 +8,7 @@ import attrs
 
 from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.outcomes import Retired
-from hmret.disk.deletion.tags.links import TakenLinks, resolve_parked_tags, take_links
+from hmret.disk.deletion.tags.links import RemovedLinks, remove_recorded_links, resolve_parked_tags
 from hmret.disk.deletion.trash.intents import Intent, Link, TrashEntry, entry_in_trash
 from hmret.disk.folders import remove_empty_folders
 from hmret.disk.hypeman.links import tag_folder
@@ -56,15 +56,15 @@ class Cleaning:
         """
         faults: list[tuple[str, str]] = []
         resolved: tuple[Link, ...] = ()
-        taken = TakenLinks((), ())
+        removed = RemovedLinks((), ())
         try:
             if held is None:
                 resolved = resolve_parked_tags(self.folders, intent, is_here(self.folders, intent))
-            taken = take_links(self.folders, intent, is_here(self.folders, intent), absent)
-            faults.extend(taken.faults)
+            removed = remove_recorded_links(self.folders, intent, is_here(self.folders, intent), absent)
+            faults.extend(removed.faults)
         except OSError as error:
             faults.append((IMAGES, os.strerror(error.errno or 0)))
-        gone = (*taken.taken, *resolved, *gone)
+        gone = (*removed.removed, *resolved, *gone)
         links = tuple(link for link in intent.links if link in gone)
         for row in intent.rows:
             try:

@@ -62,7 +62,7 @@ class Examiner:
     folders: OpenFolders
     known_paths: KnownPaths
     tags: RepositoryTags
-    """Its linkers are needed if the batch has content."""
+    """Its `tag_snapshot` is needed if the batch has content."""
     depends_on_tags: bool = True
     """Whether the policy asks for the tags of a repository's own folder."""
 
@@ -155,10 +155,10 @@ class Examiner:
 
         `own`: for each owner in the plan, the folder that it has of its own.
         """
-        linkers = self.tags.linkers
-        assert linkers is not None  # the linkers are always read before content is examined
+        tag_snapshot = self.tags.tag_snapshot
+        assert tag_snapshot is not None  # it is always read before content is examined
         names = own.keys()
-        linked = linkers.repositories(digest, names)
+        linked = tag_snapshot.repositories(digest, names)
         owners = linked | {
             name
             for name, found in own.items()
@@ -175,7 +175,7 @@ class Examiner:
             raise _Keep(Reason.SHARED, f"{', '.join(sorted(names - owners))} does not have it any more")
         # guard(tag-in-the-making-keeps): A repository that is about to tag this content needs it, so a tag
         # still being created keeps it.
-        for name, tag in (*linkers.staged(digest), *self._staged_legacy(names, digest)):
+        for name, tag in (*tag_snapshot.staged(digest), *self._staged_legacy(names, digest)):
             raise _Keep(Reason.SHARED, f"{name}:{tag} is being made")
         return owners
 

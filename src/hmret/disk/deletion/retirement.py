@@ -45,7 +45,7 @@ from hmret.disk.deletion.examination import Examined
 from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.outcomes import BatchRetired, Outcome
 from hmret.disk.deletion.prefetch import AT_ONCE, Prefetch
-from hmret.disk.deletion.tags.tag_view import TagView
+from hmret.disk.deletion.tags.tag_view import TagFolders
 from hmret.disk.deletion.trash.intent_files import write_intents
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.image_claim import UNCONTESTED, Claim
@@ -61,7 +61,7 @@ def retire(
     *,
     batch_name: str,
     claim: Claim = UNCONTESTED,
-    view: TagView | None = None,
+    view: TagFolders | None = None,
     stopping: Callable[[], bool] = lambda: False,
     pause: Callable[[], None] = lambda: None,
 ) -> BatchRetired:
@@ -84,7 +84,7 @@ def retire(
         cleaning = Cleaning(folders)
         batch = Batch(folders, prefetch, cleaning, criteria)
         try:
-            examined = batch.examine(batch_name, deletions, view or TagView(filesystem, {}), pause)
+            examined = batch.examine(batch_name, deletions, view or TagFolders(filesystem, {}), pause)
         except OSError as error:
             return batch.none_begun(batch_name, deletions, IMAGES, error)
         try:

@@ -37,8 +37,8 @@ def choose_row(  # noqa: PLR0911 - one rule after the other
     if is_unreadable or (content.status == "ready" and content.broken is not None):
         # Unknown, or hypeman does not look past it.
         note = _at_work(own)
-        is_hidden = content.status == "ready" and has_disk
-        if own is None or (is_owner and (is_hidden or not own_is_usable)):
+        content_is_served = content.status == "ready" and has_disk
+        if own is None or (is_owner and (content_is_served or not own_is_usable)):
             return (_with_copy(content, own) if is_owner else None), note
         return msgspec.structs.replace(own, broken=own.broken or f"its content: {content.broken}"), note
     if content.status == "ready":

@@ -16,7 +16,7 @@ from hmret.actors.scanner import ScanResult
 from hmret.actors.threads import Threads
 from hmret.disk.deletion.outcomes import BatchRetired, Retired
 from hmret.disk.deletion.recovery.recovering import Recovery
-from hmret.disk.deletion.tags.tag_view import TagView
+from hmret.disk.deletion.tags.tag_view import TagFolders
 from hmret.disk.deletion.trash.intents import Intent, Link
 from hmret.disk.deletion.trash.reserve import NO_SPACE
 from hmret.disk.deletion.trash.wholeness import LayersGoneError
@@ -174,7 +174,7 @@ class DeletionRun:
         self,
         dispose: Callable[[str, Sequence[Retired], SweepLedger], Awaitable[None]],
         result: BatchResult,
-        view: TagView,
+        view: TagFolders,
         ledger: SweepLedger,
     ) -> None:
         """Free the bytes of a batch, or hold it, after a last check for clients that have started using any of its images."""
@@ -240,7 +240,7 @@ class DeletionRun:
     async def _retire(
         self,
         batch: Sequence[Deletion],
-        view: TagView,
+        view: TagFolders,
         boot_ns: int,
         ledger: SweepLedger,
         is_interrupted: Callable[[], bool],

@@ -13,7 +13,7 @@ from hmret.actors.deleter import Deleter
 from hmret.actors.locks import Locks
 from hmret.disk.deletion.outcomes import Retired
 from hmret.disk.deletion.recovery.quarantine_records import RECORD, HeldImage
-from hmret.disk.deletion.tags.tag_view import TagView
+from hmret.disk.deletion.tags.tag_view import TagFolders
 from hmret.disk.deletion.trash.wholeness import LayersGoneError
 from hmret.disk.layout import TRASH
 from hmret.engine.counters import Counters
@@ -213,12 +213,12 @@ class Quarantine:
             repository,
             held.digest,
             tags=put_back.tags.get(repository, ()),
-            taken_tags=put_back.taken_tags.get(repository, ()),
+            taken_tags=put_back.tags_elsewhere.get(repository, ()),
             unused_since=datetime_of(now_ns),
         )
 
     async def _release(
-        self, batch: Sequence[HeldImage], view: TagView, ledger: SweepLedger, may_go_on: Callable[[], bool]
+        self, batch: Sequence[HeldImage], view: TagFolders, ledger: SweepLedger, may_go_on: Callable[[], bool]
     ) -> int:
         """Erase those of some images that are still held and not needed again; returns the freed bytes."""
         kept = await self._bring_back_wanted(batch, view, ledger)
@@ -250,7 +250,7 @@ class Quarantine:
         return sum(released.disk_bytes)
 
     async def _bring_back_wanted(
-        self, batch: Sequence[HeldImage], view: TagView, ledger: SweepLedger
+        self, batch: Sequence[HeldImage], view: TagFolders, ledger: SweepLedger
     ) -> set[str]:
         """Put back images that a client has begun to use again; returns the names of those that must not be erased now.
 

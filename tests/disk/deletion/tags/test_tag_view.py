@@ -7,7 +7,7 @@ import random
 import pytest
 
 from disk.hosts import Host
-from hmret.disk.deletion.tags.tag_view import Linkers, TagView, staged_in
+from hmret.disk.deletion.tags.tag_view import TagFolders, TagSnapshot, staged_in
 from hmret.disk.folders import opened
 from hmret.disk.hypeman.scan import FolderScan
 from hmret.disk.layout import REPOSITORIES
@@ -25,17 +25,17 @@ def _images(memory: Host) -> None:
     memory.folder("images")
 
 
-def scanned(host: Host, clock: FakeClock) -> TagView:
+def scanned(host: Host, clock: FakeClock) -> TagFolders:
     """Scan, once time stamps tell."""
     clock.wall_ns += 10 * SECOND
-    return TagView(host.filesystem, folders_of_tags(host))
+    return TagFolders(host.filesystem, folders_of_tags(host))
 
 
 def folders_of_tags(host: Host) -> dict[str, FolderScan]:
     return {path: folder for path, folder in scan_all(host).items() if path.startswith(REPOSITORIES)}
 
 
-def look(host: Host, view: TagView) -> Linkers:
+def look(host: Host, view: TagFolders) -> TagSnapshot:
     with opened(host.filesystem, host.open("images")) as fd:
         return view.refresh(fd)
 
@@ -61,7 +61,7 @@ def stage(host: Host, repository: str, tag: str, letters: str, name: str = ".tag
 
 
 def test_without_tags_nobody_links_to_anything(memory: Host) -> None:
-    found = look(memory, TagView(memory.filesystem, {}))
+    found = look(memory, TagFolders(memory.filesystem, {}))
     assert found.repositories(A, [ALPINE]) == set()
     assert found.tags(ALPINE, A) == ()
 
@@ -156,14 +156,14 @@ def test_tags_that_have_gone_or_moved_lead_nowhere_any_more(memory: Host, clock:
 def test_with_nothing_known_everything_is_listed(memory: Host) -> None:
     put_link(memory, ALPINE, "latest", "a")
     put_link(memory, KERNEL, "latest", "b")
-    found = look(memory, TagView(memory.filesystem, {}))
+    found = look(memory, TagFolders(memory.filesystem, {}))
     assert found.repositories(A, []) == {ALPINE}
     assert found.repositories(B, []) == {KERNEL}
 
 
 def test_what_changed_a_moment_before_the_scan_is_listed_again(memory: Host, clock: FakeClock) -> None:
     put_link(memory, ALPINE, "latest", "a")
-    view = TagView(memory.filesystem, folders_of_tags(memory))
+    view = TagFolders(memory.filesystem, folders_of_tags(memory))
     put_link(memory, ALPINE, "new", "b")
     assert look(memory, view).repositories(B, [ALPINE]) == {ALPINE}
     clock.wall_ns += 10 * SECOND
@@ -219,9 +219,9 @@ def test_a_tag_that_is_made_and_still_stands_where_it_was_made_is_not_being_made
 def test_what_was_left_behind_a_minute_ago_counts_no_more(memory: Host, clock: FakeClock) -> None:
     stage(memory, ALPINE, "latest", "a")
     clock.wall_ns += 60 * SECOND
-    assert look(memory, TagView(memory.filesystem, {})).repositories(A, []) == {ALPINE}
+    assert look(memory, TagFolders(memory.filesystem, {})).repositories(A, []) == {ALPINE}
     clock.wall_ns += 1
-    assert look(memory, TagView(memory.filesystem, {})).repositories(A, []) == set()
+    assert look(memory, TagFolders(memory.filesystem, {})).repositories(A, []) == set()
 
 
 def test_a_folder_in_which_a_tag_is_made_is_listed_at_every_look(memory: Host, clock: FakeClock) -> None:
@@ -270,7 +270,7 @@ def test_a_look_after_any_changes_finds_what_one_that_knows_nothing_finds(
                 clock.wall_ns += 10 * SECOND
             case _:
                 put_link(memory, name, tag, chance.choice("ab"))
-        found, fresh = look(memory, view), look(memory, TagView(memory.filesystem, {}))
+        found, fresh = look(memory, view), look(memory, TagFolders(memory.filesystem, {}))
         for one in (A, B):
             assert found.repositories(one, names) == fresh.repositories(one, names)
             assert [found.tags(name, one) for name in names] == [fresh.tags(name, one) for name in names]

@@ -1,4 +1,4 @@
-"""The tags of an image that goes: taken exactly as they were recorded, and put back where they are wanted."""
+"""The tags of an image that goes: removed exactly as they were recorded, and put back where they are wanted."""
 
 import errno
 from collections.abc import Callable, Iterator
@@ -10,12 +10,12 @@ import pytest
 from disk.hosts import Host
 from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.tags.links import (
-    TakenLinks,
+    RemovedLinks,
     make_links,
     read_link,
     remove_links,
+    remove_recorded_links,
     resolve_parked_tags,
-    take_links,
 )
 from hmret.disk.deletion.trash.intents import Copy, Intent, Link
 from hmret.disk.folders import opened
@@ -63,10 +63,10 @@ def nowhere(_repository: str) -> bool:
     return False
 
 
-def take(host: Host, *links: Link, is_here: Callable[[str], bool] = nowhere) -> TakenLinks:
+def take(host: Host, *links: Link, is_here: Callable[[str], bool] = nowhere) -> RemovedLinks:
     host.folder(TRASH)
     with folders(host) as held:
-        return take_links(held, intent_of(*links), is_here)
+        return remove_recorded_links(held, intent_of(*links), is_here)
 
 
 def resolve(host: Host, *links: Link, is_here: Callable[[str], bool] = nowhere) -> tuple[Link, ...]:
@@ -128,7 +128,7 @@ def test_the_tags_of_an_image_go_in_both_layouts_and_others_stay(host: Host) -> 
         put(host, MIRROR, "old", layout=OLDER),
     ]
     stays = put(host, ALPINE, "other", "b")
-    assert take(host, *links) == TakenLinks(tuple(links), ())
+    assert take(host, *links) == RemovedLinks(tuple(links), ())
     assert not any(host.exists(path_of(link)) for link in links)
     assert recorded(host, ALPINE, "other") == stays
     assert left_aside(host) == []
@@ -136,7 +136,7 @@ def test_the_tags_of_an_image_go_in_both_layouts_and_others_stay(host: Host) -> 
 
 def test_a_tag_whose_repository_has_the_digest_again_stays(host: Host) -> None:
     links = put(host, ALPINE, "latest"), put(host, MIRROR, "latest")
-    assert take(host, *links, is_here=lambda name: name == ALPINE) == TakenLinks((links[1],), ())
+    assert take(host, *links, is_here=lambda name: name == ALPINE) == RemovedLinks((links[1],), ())
     assert recorded(host, ALPINE, "latest") == links[0]
     assert not host.exists(path_of(links[1]))
 
@@ -163,14 +163,14 @@ def test_a_tag_that_is_not_the_recorded_one_stays_as_it_is(memory: Host, change:
     elif change == "a folder":
         memory.folder(path)
     before = memory.memory.snapshot(f"{DATA}/images")
-    assert take(memory, link) == TakenLinks((), ())
+    assert take(memory, link) == RemovedLinks((), ())
     assert memory.memory.snapshot(f"{DATA}/images") == before
 
 
 def test_a_tag_of_an_older_record_is_known_by_its_target_alone(host: Host) -> None:
     link = without_inode(put(host, ALPINE, "latest"))
     put_link(host, ALPINE, "latest", "a")
-    assert take(host, link).taken == (link,)
+    assert take(host, link).removed == (link,)
     assert not host.exists(path_of(link))
 
 
@@ -204,7 +204,7 @@ def meddle(host: Host, action: Callable[[], object], call: str = "rename") -> Me
 def test_a_tag_that_is_set_right_before_it_is_taken_is_put_back(memory: Host, letters: str) -> None:
     link = put(memory, ALPINE, "latest")
     meddler = meddle(memory, lambda: put_link(memory, ALPINE, "latest", letters))
-    assert take(memory, link) == TakenLinks((), ())
+    assert take(memory, link) == RemovedLinks((), ())
     assert meddler.is_done
     assert recorded(memory, ALPINE, "latest").target.endswith(letters * 64)
     assert left_aside(memory) == []
@@ -218,14 +218,14 @@ def test_a_folder_that_takes_the_name_right_before_is_put_back_with_what_is_in_i
         memory.write(f"{path_of(link)}/file", b"kept")
 
     meddle(memory, replace)
-    assert take(memory, link).taken == ()
+    assert take(memory, link).removed == ()
     assert memory.read(f"{path_of(link)}/file") == b"kept"
 
 
 def test_where_the_digest_comes_while_its_tag_is_set_aside_that_is_put_back(memory: Host) -> None:
     link = put(memory, ALPINE, "latest")
     answers = iter([False, True, True])
-    assert take(memory, link, is_here=lambda _: next(answers)) == TakenLinks((), ())
+    assert take(memory, link, is_here=lambda _: next(answers)) == RemovedLinks((), ())
     assert recorded(memory, ALPINE, "latest").target == link.target
     assert left_aside(memory) == []
 
@@ -240,7 +240,7 @@ def test_where_the_digest_comes_while_all_are_set_aside_every_one_is_put_back(me
         asked.append((repository, is_out))
         return is_out and repository == ALPINE
 
-    assert take(memory, *links, is_here=come) == TakenLinks((links[2],), ())
+    assert take(memory, *links, is_here=come) == RemovedLinks((links[2],), ())
     assert sorted(asked) == [(ALPINE, False), (ALPINE, True), (MIRROR, False), (MIRROR, True)]
     assert [recorded(memory, ALPINE, link.tag).target for link in links[:2]] == [
         link.target for link in links[:2]
@@ -258,7 +258,7 @@ def test_of_a_repository_that_was_looked_at_just_now_only_the_second_look_is_tak
 
     memory.folder(TRASH)
     with folders(memory) as held:
-        assert take_links(held, intent_of(link), come, {ALPINE}).taken == (link,)
+        assert remove_recorded_links(held, intent_of(link), come, {ALPINE}).removed == (link,)
     assert asked == [ALPINE]
 
 
@@ -272,7 +272,7 @@ def test_a_tag_that_is_set_while_another_is_set_aside_is_not_replaced(memory: Ho
             return True
         return False
 
-    assert take(memory, link, is_here=come).taken == ()
+    assert take(memory, link, is_here=come).removed == ()
     assert recorded(memory, ALPINE, "latest").target.endswith("b" * 64)
     assert left_aside(memory) == []
 
@@ -280,7 +280,7 @@ def test_a_tag_that_is_set_while_another_is_set_aside_is_not_replaced(memory: Ho
 def test_a_tag_that_cannot_be_taken_is_reported_and_the_others_go(memory: Host) -> None:
     links = put(memory, ALPINE, "latest"), put(memory, MIRROR, "latest")
     memory.memory.deny(f"{DATA}/{path_of(links[0])}", errno.EIO, call="rename")
-    assert take(memory, *links) == TakenLinks((links[1],), ((path_of(links[0]), "Input/output error"),))
+    assert take(memory, *links) == RemovedLinks((links[1],), ((path_of(links[0]), "Input/output error"),))
     assert memory.exists(path_of(links[0]))
 
 
@@ -294,7 +294,7 @@ def test_where_the_trash_is_another_disk_a_tag_is_set_aside_beside_itself(memory
             names.append(call.path)
 
     memory.memory.before = note
-    assert take(memory, link).taken == (link,)
+    assert take(memory, link).removed == (link,)
     assert names == [f"{DATA}/{link.parent}/.hmret-tag-latest"]
     assert memory.names(link.parent) == []
 
@@ -310,7 +310,7 @@ def leave_aside(host: Host, link: Link) -> None:
             raise OSError(errno.EIO, "cut off")
 
     host.memory.before = fail
-    assert take(host, link).taken == ()
+    assert take(host, link).removed == ()
     host.memory.before = None
     assert not host.exists(path_of(link))
     assert left_aside(host)

@@ -35,7 +35,7 @@ from hmret.disk.deletion.recovery.finishing import finish, finish_gone, finish_h
 from hmret.disk.deletion.recovery.quarantine import entry_has_metadata_and_disk, hold
 from hmret.disk.deletion.recovery.quarantine_records import HeldImage, QuarantineRecords, read_records
 from hmret.disk.deletion.tags.links import make_links
-from hmret.disk.deletion.tags.tag_view import TagView
+from hmret.disk.deletion.tags.tag_view import TagFolders
 from hmret.disk.deletion.trash.erasing import erase, free_entries
 from hmret.disk.deletion.trash.intent_files import drop_intents, list_trash, read_intents
 from hmret.disk.deletion.trash.intents import Intent, TrashEntry, find_entries
@@ -229,7 +229,7 @@ class Recovering:
             self.filesystem,
             self.data_fd,
             [(image.intent, image.places) for image in retired if not image.not_put_back],
-            TagView(self.filesystem, {}),
+            TagFolders(self.filesystem, {}),
             self.pause,
         )
         names = set()

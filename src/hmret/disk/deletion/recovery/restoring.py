@@ -2,7 +2,7 @@
 
 The rename back is the moment at which the image is restored. Its timers and tags are made before. After a
 crash before the rename, the image is in quarantine as it was, and what was made for it is undone, at once or
-at the next start; after a crash behind it, the next start does the rest.
+at the next start; after a crash that comes later, the next start does the rest.
 """
 
 import errno
@@ -44,7 +44,7 @@ class PutBack:
 
     tags: Mapping[str, tuple[str, ...]]
     """By repository: the tags that went with it and point to it now."""
-    taken_tags: Mapping[str, tuple[str, ...]]
+    tags_elsewhere: Mapping[str, tuple[str, ...]]
     """By repository: the tags that went with it but point elsewhere now, and continue to."""
 
 
@@ -177,7 +177,7 @@ class _Restoring:
         folders, held, parent = self.folders, self.held, self.place.parent
         if folders.exists(f"{parent}/{hex_of(held.digest)}"):
             raise _here_already()
-        # First of all, since the timers show recovery that there may be more to undo.
+        # First of all, since the timers tell recovery that there may be more to undo.
         # guard(restore-starts-a-timer): A restored image starts a whole window: an old timer must not make it
         # due. The timer also shows what a crash has left.
         self._write_states()
@@ -232,14 +232,14 @@ class _Restoring:
 
     def _tags_now(self) -> PutBack:
         back: dict[str, tuple[str, ...]] = {}
-        taken: dict[str, tuple[str, ...]] = {}
+        tags_elsewhere: dict[str, tuple[str, ...]] = {}
         for repository, digest in self.held.keys:
             tags = self.held.tags_of(repository)
             here = tuple(tag for tag in tags if self._target(repository, tag) == digest)
             elsewhere = tuple(tag for tag in tags if tag not in here)
             back |= {repository: here} if here else {}
-            taken |= {repository: elsewhere} if elsewhere else {}
-        return PutBack(back, taken)
+            tags_elsewhere |= {repository: elsewhere} if elsewhere else {}
+        return PutBack(back, tags_elsewhere)
 
     def _target(self, repository: str, tag: str) -> str | None:
         try:

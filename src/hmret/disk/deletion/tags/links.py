@@ -41,12 +41,12 @@ class _Aside:
 
 
 @frozen
-class TakenLinks:
-    """The result of taking an image's tags."""
+class RemovedLinks:
+    """The result of removing an image's tags."""
 
-    taken: tuple[Link, ...]
+    removed: tuple[Link, ...]
     faults: tuple[tuple[str, str], ...]
-    """Paths of those that could not be taken, and why."""
+    """Paths of those that could not be removed or put back, and why."""
 
 
 def read_links(
@@ -76,10 +76,10 @@ def read_link(
     return next(iter(read_links(filesystem, folder_fd, layout, repository, [tag])), None)
 
 
-def take_links(
+def remove_recorded_links(
     folders: OpenFolders, intent: Intent, is_here: Callable[[str], bool], absent: Container[str] = ()
-) -> TakenLinks:
-    """Take the tags of an image that is out of the cache, in each repository where they lead to nothing.
+) -> RemovedLinks:
+    """Remove the recorded tags of an image that is out of the cache, in each repository where they lead to nothing.
 
     They lead to nothing where neither its content nor the repository's own folder exists. All tags are set
     aside first, so that one check then shows for all of them whether the digest has arrived in between.
@@ -91,7 +91,7 @@ def take_links(
         absent: repositories for which this was checked just now, and nothing was found.
     """
     filesystem = folders.filesystem
-    taken: list[Link] = []
+    removed: list[Link] = []
     faults: list[tuple[str, str]] = []
     here: dict[str, bool] = {}
     chosen: list[tuple[Link, str]] = []
@@ -118,12 +118,12 @@ def take_links(
             # it goes back to its place.
             if not here[link.repository] and found.is_recorded:
                 filesystem.unlink(found.name, dir_fd=folders.get(found.folder))
-                taken.append(link)
+                removed.append(link)
             else:
                 _put_back(folders, found, link)
         except OSError as error:
             faults.append(_fault(link, error))
-    return TakenLinks(tuple(reversed(taken)), tuple(faults))
+    return RemovedLinks(tuple(reversed(removed)), tuple(faults))
 
 
 def resolve_parked_tags(
@@ -170,7 +170,7 @@ def make_links(folders: OpenFolders, links: Iterable[Link]) -> tuple[Link, ...]:
 
 
 def remove_links(folders: OpenFolders, links: Iterable[Link]) -> tuple[Link, ...]:
-    """Remove tags that were made for an image that did not come back, if they are still the same.
+    """Remove tags that a restore made for an image that did not come back, if they are still the same.
 
     Raises:
         OSError: one could not be removed.

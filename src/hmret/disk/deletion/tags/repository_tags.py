@@ -9,7 +9,7 @@ import attrs
 
 from hmret.disk.deletion.open_folders import KnownPaths, OpenFolders
 from hmret.disk.deletion.tags.links import NO_TAG, read_links
-from hmret.disk.deletion.tags.tag_view import Linkers, staged_in
+from hmret.disk.deletion.tags.tag_view import TagSnapshot, staged_in
 from hmret.disk.deletion.trash.intents import Link
 from hmret.disk.hypeman.links import pointed_to, tag_folder
 from hmret.disk.hypeman.repositories import list_entries
@@ -42,7 +42,7 @@ class RepositoryTags:
     """
 
     folders: OpenFolders
-    linkers: Linkers | None
+    tag_snapshot: TagSnapshot | None
     """Which tags lead where below `repositories/`; None: unknown, so those folders are read as well."""
     digests: AbstractSet[str]
     """The digests of interest."""
@@ -54,8 +54,8 @@ class RepositoryTags:
 
     def tags(self, layout: Layout, repository: str, digest: str) -> tuple[str, ...]:
         """List the tags of a repository in one layout that lead to a digest, sorted."""
-        if layout is Layout.CONTENT and self.linkers is not None:
-            return self.linkers.tags(repository, digest)
+        if layout is Layout.CONTENT and self.tag_snapshot is not None:
+            return self.tag_snapshot.tags(repository, digest)
         return tuple(self._folder(layout, repository).tags.get(digest, ()))
 
     def unshadowed(self, repository: str, digest: str) -> tuple[str, ...]:
@@ -71,8 +71,8 @@ class RepositoryTags:
 
     def staged(self, layout: Layout, repository: str, digest: str) -> Iterator[str]:
         """List the tags to a digest that are being made in a repository's folder and are not there yet."""
-        if layout is Layout.CONTENT and self.linkers is not None:
-            yield from (tag for name, tag in self.linkers.staged(digest) if name == repository)
+        if layout is Layout.CONTENT and self.tag_snapshot is not None:
+            yield from (tag for name, tag in self.tag_snapshot.staged(digest) if name == repository)
             return
         for tag, target in self._folder(layout, repository).staged:
             if target == digest and tag not in self.tags(layout, repository, digest):

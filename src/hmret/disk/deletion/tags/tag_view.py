@@ -48,8 +48,8 @@ _ABSENT = _Folder()
 
 
 @frozen
-class Linkers:
-    """The tags that lead to digests, at one moment."""
+class TagSnapshot:
+    """The tags below `repositories/` at one moment, and the digests that they lead to."""
 
     _folders: Mapping[str, _Folder]
     _added: Mapping[str, tuple[str, ...]]
@@ -89,13 +89,16 @@ class Linkers:
         return inverted
 
 
-NO_LINKERS = Linkers({}, {}, {}, {})
+EMPTY_SNAPSHOT = TagSnapshot({}, {}, {}, {})
 """The value where there is no `images/`."""
 
 
 @define(eq=False)
-class TagView:
-    """Looks repeatedly, from several threads; folders that have not changed since are not listed again."""
+class TagFolders:
+    """The folders of tags as they were last seen, for repeated looks from several threads.
+
+    A folder that has not changed since is not listed again.
+    """
 
     filesystem: Filesystem
     scanned: Mapping[str, FolderScan]
@@ -110,7 +113,7 @@ class TagView:
     )
     _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False)
 
-    def refresh(self, images_fd: int, pause: Callable[[], None] = lambda: None) -> Linkers:
+    def refresh(self, images_fd: int, pause: Callable[[], None] = lambda: None) -> TagSnapshot:
         """Look at all folders again, and list those that have changed.
 
         Raises:
@@ -122,7 +125,7 @@ class TagView:
             if folders is None:
                 folders = self._walk(looking)
             self._note(folders)
-            return Linkers(folders, self._added, looking.staged, self._inverted)
+            return TagSnapshot(folders, self._added, looking.staged, self._inverted)
 
     def _look_at_known(self, looking: "_Looking") -> dict[str, _Folder] | None:
         """Check the folders of the last look; None where some were added or removed, so all must be found again."""
