@@ -125,7 +125,7 @@ class Batch:
         intent = target.intent
         image = OpenImage(self.folders, intent) if prefetched is None else prefetched.open_image()
         not_put_back = ""
-        replacement: Replacement | None = Replacement.NOTHING
+        replacement = Replacement.NOTHING
         try:
             if prefetched is None:
                 image.open_in_cache()
@@ -147,8 +147,8 @@ class Batch:
                 return Failed(intent, image.places[-1].path, error, unfinished=True)
         finally:
             image.close()
-        if replacement is None:
-            return self._put_back(intent)
+        if replacement is Replacement.MENDED:
+            return self._kept_after_return(intent)
         if step is Step.DONE:
             return self.cleaning.note_gone(intent, image.places, intent.links)
         absent: set[str] = set()
@@ -226,8 +226,8 @@ class Batch:
                 return Kept(intent, Reason.RETENTION_WINDOW)
         return None
 
-    def _put_back(self, intent: Intent) -> Kept:
-        """Return the outcome for an image that was put back; nothing of it is to remain in the trash."""
+    def _kept_after_return(self, intent: Intent) -> Kept:
+        """Clean up after an image that is in the cache again: erase what the trash still has of it, clear its timers."""
         is_left = False
         try:
             erase_rest(self.folders, intent)
@@ -243,10 +243,10 @@ class Batch:
             return Failed(image.intent, image.intent.path, error, unfinished=True)
         return self._cleared(Kept(image.intent, Reason.NOT_READY, "a pull has begun in it"))
 
-    def _mend_if_replaced(self, image: OpenImage, *, is_closed: bool = False) -> Replacement | None:
-        """Look for what has replaced an image since it was renamed, and mend it; returns what was found.
+    def _mend_if_replaced(self, image: OpenImage, *, is_closed: bool = False) -> Replacement:
+        """Look for what has replaced an image since it was renamed, and mend it.
 
-        None: the image is in the cache again, put back or completed.
+        Returns `MENDED` where the image is in the cache again, else what was found.
 
         `is_closed`: whether it was already closed, and no process had opened it by then.
 
@@ -262,12 +262,12 @@ class Batch:
         # guard(opener-gets-image-back): A process that opened the disk between the lease and the rename finds
         # its image whole in the cache again.
         if came_between and put_back(self.folders, image.intent, image.places):
-            return None
+            return Replacement.MENDED
         found = find_replacement(self.folders, image.intent, image.places)
         if found.replacement is not Replacement.NOTHING and mend(
             self.folders, image.intent, image.places, found
         ):
-            return None
+            return Replacement.MENDED
         return found.replacement
 
     def _cleared(self, kept: Kept) -> Kept:

@@ -26,7 +26,7 @@ _CONTENT = f"{IMAGES}/{CONTENT}"
 
 
 class Replacement(enum.StrEnum):
-    """What has appeared since an image was renamed out of the cache."""
+    """What has appeared since an image was renamed out of the cache, and for `Batch`, whether it was mended."""
 
     NOTHING = "nothing"
     GHOST = "ghost"
@@ -44,6 +44,8 @@ class Replacement(enum.StrEnum):
     place, such as a pull; or, of a repository's own folder, the content that was beside it serves its tags now.
     `Batch` also says so where nothing of the image is in the trash, and where a layer that it needs has gone.
     """
+    MENDED = "mended"
+    """The image is in the cache again, put back or completed. Only `Batch` says so; `find_replacement` never does."""
 
 
 @frozen
