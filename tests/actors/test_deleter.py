@@ -271,7 +271,7 @@ async def test_what_is_held_outlasts_a_recovery_and_is_settled_at_the_start(
     held = await hold_all(deleter, make_due(filesystem, "a"), make_due(filesystem, "b"))
     assert (await deleter.recover()).freed_bytes == 0
     recovered = await deleter.recover_quarantine()
-    assert (recovered.held, recovered.going, recovered.freed_bytes, recovered.errors) == (held, (), 0, ())
+    assert (recovered.held, recovered.erasing, recovered.freed_bytes, recovered.errors) == (held, (), 0, ())
     assert (await deleter.list_held()).held == held
     assert await deleter.unfinished() == frozenset()
 

@@ -64,7 +64,7 @@ class Quarantine:
 
     @property
     def names(self) -> Container[str]:
-        """The names of the folders that are held; may be read from any thread."""
+        """The names of the intents that are held; may be read from any thread."""
         return self._held.keys()
 
     @property
@@ -75,7 +75,7 @@ class Quarantine:
     async def recover_quarantine(self) -> int:
         """Load what is held when an engine starts; returns the bytes freed by finishing interrupted releases."""
         recovered = await self.deleter.recover_quarantine()
-        self._going = {held.name: held for held in recovered.going}
+        self._going = {held.name: held for held in recovered.erasing}
         self.add(recovered.held)
         for path, error in recovered.errors:
             log_event(logging.ERROR, "quarantine_unreadable", path=path, error=error)

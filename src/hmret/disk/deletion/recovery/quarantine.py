@@ -27,9 +27,9 @@ class QuarantineContents:
 
     held: tuple[HeldImage, ...]
     """Those that are complete, by the time of their deletion."""
-    going: tuple[HeldImage, ...]
+    erasing: tuple[HeldImage, ...]
     """Those whose erasing has begun."""
-    gone: tuple[HeldImage, ...]
+    vanished: tuple[HeldImage, ...]
     """Those that no longer exist anywhere, although a record still names them."""
     errors: tuple[tuple[str, str], ...]
     """Paths that could not be read, and why."""
@@ -81,7 +81,7 @@ def load_held(filesystem: Filesystem, data_fd: int) -> QuarantineContents:
     """
     records = read_records(filesystem, data_fd)
     errors = list(records.errors)
-    found: dict[str, list[HeldImage]] = {"held": [], "going": [], "gone": [], "back": []}
+    found: dict[str, list[HeldImage]] = {"held": [], "erasing": [], "vanished": [], "back": []}
     for record in records.by_batch.values():
         for held in (record or {}).values():
             try:
@@ -91,8 +91,8 @@ def load_held(filesystem: Filesystem, data_fd: int) -> QuarantineContents:
     found["held"].sort(key=lambda held: (held.retired_at_ns, held.name))
     return QuarantineContents(
         tuple(found["held"]),
-        tuple(found["going"]),
-        tuple(found["gone"]),
+        tuple(found["erasing"]),
+        tuple(found["vanished"]),
         tuple(errors),
         back=tuple(found["back"]),
     )
@@ -100,16 +100,16 @@ def load_held(filesystem: Filesystem, data_fd: int) -> QuarantineContents:
 
 def _state_of(
     filesystem: Filesystem, data_fd: int, held: HeldImage
-) -> Literal["held", "going", "gone", "back"]:
+) -> Literal["held", "erasing", "vanished", "back"]:
     """Return the state of one image, by where its folders are."""
     places = find_entries(filesystem, data_fd, held)
     if not places:
-        return "gone"
+        return "vanished"
     main = main_place(held, places)
     if main is not None and entry_has_metadata_and_disk(filesystem, data_fd, main):
         return "held"
     is_back = main is None and inode_of(filesystem, data_fd, held.path) == held.copies[-1].inode
-    return "back" if is_back else "going"
+    return "back" if is_back else "erasing"
 
 
 def main_place(intent: Intent, places: Sequence[TrashEntry]) -> TrashEntry | None:

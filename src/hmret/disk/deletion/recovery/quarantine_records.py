@@ -31,7 +31,7 @@ _LATEST_NS = (1 << 63) - 1
 
 
 class HeldImage(Intent, frozen=True, gc=False, kw_only=True):
-    """One image in quarantine: the intent with which it was deleted, with the tags that went, and when that was."""
+    """One unit in quarantine, with all its rows: the intent with which it was deleted, the tags that went, and when."""
 
     disk_bytes: int
     """The blocks that its erasing would have freed when it was deleted; 0 while its disk had hard links
@@ -52,7 +52,7 @@ class QuarantineRecords:
     """The contents of all records."""
 
     by_batch: dict[str, dict[str, HeldImage] | None]
-    """By batch, then by folder name; None: the record cannot be read, or is not believed."""
+    """By batch, then by the name of the intent; None: the record cannot be read, or is not believed."""
     errors: tuple[tuple[str, str], ...]
     """The paths of such records, and why."""
 

@@ -92,17 +92,17 @@ def recover_quarantine(
     found = load_held(filesystem, data_fd)
     errors = list(found.errors)
     with closing(OpenFolders(filesystem, data_fd)) as folders:
-        for held in (*found.gone, *found.back, *found.held):
+        for held in (*found.vanished, *found.back, *found.held):
             try:
                 _recover(folders, held, is_held=held in found.held)
             except OSError as error:
                 errors.append((f"{IMAGES}/{held.repository}", error.strerror or str(error)))
             pause()
-    freed = release(filesystem, data_fd, found.going, stopping=stopping, pause=pause)
-    left = tuple(held for held, done in zip(found.going, freed.done, strict=True) if not done)
+    freed = release(filesystem, data_fd, found.erasing, stopping=stopping, pause=pause)
+    left = tuple(held for held, done in zip(found.erasing, freed.done, strict=True) if not done)
     # Images that were erased beside their place may have left empty folders.
-    remove_empty_repositories(filesystem, data_fd, {held.repository for held in found.gone})
-    done = (*found.gone, *found.back, *found.going)
+    remove_empty_repositories(filesystem, data_fd, {held.repository for held in found.vanished})
+    done = (*found.vanished, *found.back, *found.erasing)
     drop_records(filesystem, data_fd, {held.batch_name for held in done})
     errors += ((place.path, error) for place, error in freed.errors)
     return QuarantineContents(found.held, left, (), tuple(errors), sum(freed.disk_bytes))

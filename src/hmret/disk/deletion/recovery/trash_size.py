@@ -15,7 +15,7 @@ from hmret.disk.layout import TRASH
 def trash_bytes(filesystem: Filesystem, data_dir: str, held: Container[str] = ()) -> int:
     """Add up the blocks in the trash that wait to be erased; folders that disappear concurrently may or may not count.
 
-    `held`: names of folders in quarantine, which do not count, nor do their records.
+    `held`: the names of intents in quarantine, whose folders do not count, nor do their records.
 
     Raises:
         OSError: the trash exists but cannot be read.
