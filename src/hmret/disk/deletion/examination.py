@@ -26,7 +26,7 @@ from hmret.model.images import Key
 from hmret.model.values import define, frozen
 from hmret.model.verdicts import Reason
 
-_AT_REST = frozenset((NO_CONTENT, "ready", "failed", "unknown"))
+_AT_REST_OR_ABSENT = frozenset((NO_CONTENT, "ready", "failed", "unknown"))
 """While a folder has any other status, hypeman may be writing into it, or linking from another folder of its
 digest.
 """
@@ -107,7 +107,7 @@ class Examiner:
         for name, found in own.items():
             # guard(own-folder-at-rest): A pull may be running in a repository's own folder of this digest;
             # its content stays until that has ended.
-            if found is not None and found.image.status not in _AT_REST:
+            if found is not None and found.image.status not in _AT_REST_OR_ABSENT:
                 raise _Keep(Reason.NOT_READY, f"that of {name} is {found.image.status}")
             if found is not None and (found.is_unreadable or self._has_unseen_disk(name, digest, found)):
                 # It may be a copy, which must not outlive its content unnoticed.
@@ -162,7 +162,7 @@ class Examiner:
         owners = linked | {
             name
             for name, found in own.items()
-            if name not in linked and not _is_whole(found) and self.tags.unshadowed(name, digest)
+            if name not in linked and not _has_usable_folder(found) and self.tags.unshadowed(name, digest)
         }
         # guard(new-owner-keeps-content): Content that another repository has tagged since the scan is in use
         # there and stays.
@@ -192,7 +192,7 @@ class Examiner:
             raise _Keep(Reason.BROKEN, f"its content: {content.image.broken}")
         # guard(content-beside-at-rest): hypeman may be making content out of this very folder, so the folder
         # stays until that has ended.
-        if content_status not in _AT_REST:
+        if content_status not in _AT_REST_OR_ABSENT:
             raise _Keep(Reason.NOT_READY, f"its content is {content_status}")
         # guard(folder-became-content): Once the repository has tagged the content of this digest, its folder
         # goes only together with that content.
@@ -251,5 +251,6 @@ def _staying(deletion: Deletion, intent_name: str, reason: Reason | None, detail
     return Examined(intent, Kept(intent, reason, detail))
 
 
-def _is_whole(found: ImageFound | None) -> bool:
+def _has_usable_folder(found: ImageFound | None) -> bool:
+    """Return whether an own folder is one that a lookup falls back to: `precedence.has_usable_folder`, read again."""
     return found is not None and found.image.broken is None and found.has_disk

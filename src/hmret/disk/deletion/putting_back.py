@@ -71,7 +71,7 @@ def mend(
         LayersGoneError: a layer that it needs has gone, so it stays where it is.
         OSError: something could not be put back; it is tried again at the next start.
     """
-    main = main_of(places)
+    main = _last_place(places)
     if main is None or found.replacement is Replacement.LEAVE_ALONE:
         return False
     if found.replacement is Replacement.GHOST:
@@ -127,6 +127,6 @@ def erase_rest(folders: OpenFolders, intent: Intent) -> None:
         erase(folders.filesystem, folders.data_fd, place.folder, place.name)
 
 
-def main_of(places: Sequence[TrashEntry]) -> TrashEntry | None:
-    """Return the main folder of an image: content, or a repository's own that goes alone; None: not here."""
+def _last_place(places: Sequence[TrashEntry]) -> TrashEntry | None:
+    """Return the last of an image's places: that of its content, if that is among them; None: there is none."""
     return max(places, key=lambda place: place.number, default=None)

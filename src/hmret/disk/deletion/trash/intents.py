@@ -20,7 +20,7 @@ from hmret.disk.layout import CONTENT, IMAGES, TRASH, Layout, hex_of
 from hmret.model.deletion import Deletion
 from hmret.model.values import frozen
 
-_BESIDE = ".hmret-"
+_ASIDE = ".hmret-"
 """Prefix of a retired folder that had to stay on its own file system; no scan looks at such names."""
 
 NO_CONTENT = "none"
@@ -147,7 +147,7 @@ def entry_in_trash(intent: Intent, files: tuple[str, ...] = (), number: int = 0)
 def entry_aside(intent: Intent, number: int, *, within: str = "") -> TrashEntry:
     """Return the place of an intent's folder if the trash is on another file system: in its parent, or in `within`."""
     copy = intent.copies[number]
-    return TrashEntry(intent, within or copy.parent, _BESIDE + copy.name, number=number)
+    return TrashEntry(intent, within or copy.parent, _ASIDE + copy.name, number=number)
 
 
 def entries_of(intent: Intent) -> tuple[TrashEntry, ...]:
