@@ -16,9 +16,9 @@ from hmret.model.verdicts import Reason
 
 
 class DueRow(msgspec.Struct, frozen=True, gc=False):
-    """One repository that has the image, and what its row was judged by.
+    """One row of a unit that goes: its repository, and what it was judged by.
 
-    If any of it has changed by the time the image is to go, the next sweep decides again.
+    If any of it has changed by the time the unit is to go, the next sweep decides again.
     """
 
     repository: str
@@ -29,7 +29,7 @@ class DueRow(msgspec.Struct, frozen=True, gc=False):
     tags: tuple[str, ...] | None = None
     """All its tags, sorted; None: not known, as where a record is read, and then they do not matter."""
     image: Image | None = None
-    """The image as the plan saw it; None: likewise."""
+    """The row's image as the plan saw it; None: likewise."""
 
     def is_unchanged(self, image: Image) -> bool:
         """Return whether an image still has the age and the origin by which the row was judged."""

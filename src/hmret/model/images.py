@@ -34,7 +34,10 @@ class SharedDisk(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class Image(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """A row: one digest of one repository. Its `folders` are what is on the disk for it; a `copy` is one of them.
+    """A row: one digest of one repository; or one folder of it, as it was read.
+
+    A row stands for one folder, and may have a second one in `copy`; `folders` are both, each as an `Image`. A scan of
+    content (`FolderScan.images`) has folders that belong to no repository yet.
 
     This is not an attrs class: there may be hundreds of thousands of instances, and a struct without `gc` keeps
     them out of the garbage collector's rounds.

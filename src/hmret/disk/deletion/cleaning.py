@@ -32,9 +32,9 @@ class Cleaning:
 
     folders: OpenFolders
     _left: set[str] = attrs.field(factory=set)
-    """Repositories in whose folders of the older layout something was removed."""
+    """Repositories whose folders of the older layout may be empty now."""
     _untimed: set[str] = attrs.field(factory=set)
-    """Repositories of which a timer was removed."""
+    """Repositories whose folders of timers may be empty now."""
 
     def clean_up(
         self,

@@ -15,7 +15,7 @@ from hmret.model.values import define
 
 @define(eq=False)
 class OpenImage:
-    """One image's folders; closing them releases the leases."""
+    """The folders of one unit, content with its copies or an own folder; closing them releases the leases."""
 
     folders: OpenFolders
     intent: Intent

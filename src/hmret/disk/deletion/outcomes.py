@@ -35,6 +35,6 @@ class BatchRetired:
     batch_name: str
     """The name of its intents."""
     outcomes: tuple[Outcome, ...]
-    """Of each image that was begun."""
+    """Of each unit that was begun."""
     lease_error: OSError | None
     """Why the kernel's leases are not offered here; None: they are."""

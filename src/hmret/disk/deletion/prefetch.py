@@ -36,7 +36,7 @@ _OF_ONE_IMAGE = frozenset((errno.EAGAIN, errno.ESTALE))
 
 @define(eq=False)
 class PrefetchedImage:
-    """One image, as it was when it was opened."""
+    """One unit with a single folder, as it was when it was opened."""
 
     folders: OpenFolders
     intent: Intent

@@ -76,7 +76,7 @@ class FolderScan(msgspec.Struct, frozen=True, eq=False, gc=False):
     unsettled: tuple[str, ...] = ()
     """Digests of the images that are not plain (`Image.is_plain`): they are examined at every look."""
     with_disk: tuple[str, ...] = ()
-    """Those of them that have metadata and a disk."""
+    """Those of them that have a disk, whatever their metadata."""
     unreadable: tuple[str, ...] = ()
     """Those of them whose metadata could not be read, because of permissions or an I/O error."""
     bases: tuple[tuple[str, str], ...] = ()
@@ -107,7 +107,7 @@ class FolderScan(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     @property
     def odd_tags(self) -> AbstractSet[str]:
-        """The names in it whose place is taken by something that is not a link."""
+        """The names in it of tags that are a link of another form or a file: their targets are unknown."""
         return _NO_NAMES if self.repository is None else self.repository.odd_tags
 
     @property

@@ -334,7 +334,7 @@ def resolve_tag(filesystem: Filesystem, images_fd: int, repository: str, tag: st
 
 
 def link_time(filesystem: Filesystem, images_fd: int, repository: str, tag: str) -> int | None:
-    """Return when a tag's link was made, in nanoseconds; None where there is none."""
+    """Return when a tag's link was made, in nanoseconds; None where there is none, or it cannot be examined."""
     for path in (f"{REPOSITORIES}/{repository}/{tag}", f"{repository}/{tag}"):
         try:
             return filesystem.stat(path, dir_fd=images_fd, follow_symlinks=False).st_mtime_ns
