@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from hmret.model.errors import ConfigError
 from hmret.model.policy.config import RetentionConfig
 from hmret.settings.load import load_settings
-from hmret.settings.setting_table import RULE_SETTINGS, SETTINGS, SettingSchema
+from hmret.settings.setting_table import RULE_SCHEMAS, SETTING_SCHEMAS, SettingSchema
 from hmret.settings.writing import show_value, write_value
 
 __all__ = ["meaning_of", "rules_table", "settings_table"]
@@ -49,7 +49,7 @@ def rules_table() -> str:
     """Make a row for each key of a rule."""
     head = ("key", "meaning", "values", "left out", "`0`")
     rows = [_row(*head), _row(*["---"] * len(head))]
-    for one in RULE_SETTINGS:
+    for one in RULE_SCHEMAS:
         meaning, said = meaning_of(one)
         left_out = said.get("unset") or said.get("empty") or "an error"
         rows.append(_row(f"`{one.name}`", meaning, _values(one), left_out, said.get("0", "an error")))
@@ -59,7 +59,7 @@ def rules_table() -> str:
 def _settings() -> Iterator[tuple[str, ...]]:
     with TemporaryDirectory(prefix="hmret-docs-") as name:
         config = Path(name, "config.yaml")
-        for one in SETTINGS:
+        for one in SETTING_SCHEMAS:
             meaning, said = meaning_of(one)
             yield (
                 f'<a id="{one.key}"></a>`{one.key}`',

@@ -18,7 +18,7 @@ from hmret.__main__ import main as call
 from hmret.cli.parsing.command_table import COMMANDS, GROUPS
 from hmret.model.policy.config import RetentionConfig
 from hmret.settings.config_files import HYPEMAN_FILES, OWN_FILE
-from hmret.settings.setting_table import RULE_SETTINGS, SETTINGS, SettingSchema
+from hmret.settings.setting_table import RULE_SCHEMAS, SETTING_SCHEMAS, SettingSchema
 from hmret.settings.writing import show_value, write_value
 
 __all__ = ["help_of", "man_pages"]
@@ -119,12 +119,12 @@ def _page_of_settings() -> str:
     return _page(
         ("hmret.yaml", 5, "settings of hmret"),
         ("DESCRIPTION", map(_paragraph, sources)),
-        ("SETTINGS", map(_setting, SETTINGS)),
+        ("SETTINGS", map(_setting, SETTING_SCHEMAS)),
         (
             "RULES",
             [
                 _paragraph("Each rule of hmret.rules has some of these keys:"),
-                *(_rule_key(one) for one in RULE_SETTINGS),
+                *(_rule_key(one) for one in RULE_SCHEMAS),
             ],
         ),
         ("EXAMPLE", [f".nf\n{_lines(_EXAMPLE)}\n.fi"]),

@@ -19,7 +19,7 @@ from hmret.cli.parsing.command_table import GROUPS
 from hmret.fleet.settings import SETTABLE
 from hmret.model.fleet import FleetSettings, FleetState
 from hmret.settings.load import load_settings
-from hmret.settings.setting_table import SETTINGS
+from hmret.settings.setting_table import SETTING_SCHEMAS
 from support.bounds import IS_WHOLE
 from support.children import child
 from support.etcd import missing_etcd
@@ -246,5 +246,5 @@ def test_the_settings_of_a_host_that_the_page_shows_are_some(tmp_path: Path) -> 
 
 def test_the_page_names_settings_that_there_are() -> None:
     named = set(re.findall(r"`(hmret\.fleet\.[a-z_]+)`", PAGE))
-    assert named <= {setting.key for setting in SETTINGS}
+    assert named <= {setting.key for setting in SETTING_SCHEMAS}
     assert "hmret.fleet.endpoints" in named

@@ -18,7 +18,7 @@ from hmret.api.metrics import render_metrics
 from hmret.model import errors
 from hmret.model.verdicts import ACTIONS
 from hmret.settings.load import load_settings
-from hmret.settings.setting_table import SETTINGS as SETTINGS_OF_ALL
+from hmret.settings.setting_table import SETTING_SCHEMAS
 from support.builders import make_image
 
 ROOT = Path(__file__).parent.parent
@@ -119,7 +119,7 @@ def test_the_policy_that_the_page_of_settings_shows_is_one(tmp_path: Path) -> No
     assert settings.warnings == ()
     left_out = {key for key, setting in settings.values.items() if setting.source == "default"}
     # What says how the engine goes about it, and what belongs to this very host.
-    of_the_engine = {one.key for one in SETTINGS_OF_ALL if not one.declared.is_policy}
+    of_the_engine = {one.key for one in SETTING_SCHEMAS if not one.declared.is_policy}
     assert left_out == (
         of_the_engine | {"registry.url", "build.builder_image", "hmret.enabled", "hmret.pinned"}
     ) - {"data_dir"}

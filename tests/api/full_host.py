@@ -20,7 +20,7 @@ from hmret.model.policy.config import RetentionConfig
 from hmret.model.policy.limits import DiskLimits
 from hmret.model.policy.rules import Rule
 from hmret.settings.in_force import SettingOrigin, SettingsInForce
-from hmret.settings.setting_table import SETTINGS
+from hmret.settings.setting_table import SETTING_SCHEMAS
 from support.builders import DATA, FakeClock, digest, make_config, make_surroundings
 from support.content_trees import FRESH, Host
 from support.memory_filesystem import MemoryFilesystem
@@ -105,7 +105,7 @@ def _in_force(config: RetentionConfig) -> SettingsInForce:
     usual = RetentionConfig()
     lines = {
         one.key: number
-        for number, one in enumerate(SETTINGS, start=3)
+        for number, one in enumerate(SETTING_SCHEMAS, start=3)
         if one.given_in(config) != one.given_in(usual)
     }
     return SettingsInForce(
@@ -113,7 +113,7 @@ def _in_force(config: RetentionConfig) -> SettingsInForce:
             one.key: SettingOrigin("file", f"{CONFIG}:{lines[one.key]}")
             if one.key in lines
             else SettingOrigin("default")
-            for one in SETTINGS
+            for one in SETTING_SCHEMAS
         },
         (CONFIG,),
         ("hmret.rules: rule 2 is not used by any image here",),

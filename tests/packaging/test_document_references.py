@@ -11,7 +11,7 @@ import hmret
 from hmret.__main__ import main
 from hmret.cli.parsing.command_table import COMMANDS, GROUPS
 from hmret.settings.load import load_settings
-from hmret.settings.setting_table import RULE_SETTINGS, SETTINGS
+from hmret.settings.setting_table import RULE_SCHEMAS, SETTING_SCHEMAS
 from hmret.settings.writing import schema_document
 from support.packaging_programs import PACKAGING, load
 
@@ -62,7 +62,7 @@ def test_the_variable_of_each_setting_is_what_the_page_says_it_is() -> None:
 EMPTY = {list: "[]", str: '""', float: '""', int: '""', bool: '""', type(None): '""'}
 
 
-@pytest.mark.parametrize("one", SETTINGS, ids=lambda one: one.key)
+@pytest.mark.parametrize("one", SETTING_SCHEMAS, ids=lambda one: one.key)
 def test_what_empty_and_0_do_is_an_error_where_it_is_one_and_is_told_where_it_is_not(
     parts: dict[str, str], tmp_path: Path, one: Any
 ) -> None:
@@ -85,15 +85,15 @@ def test_what_empty_and_0_do_is_an_error_where_it_is_one_and_is_told_where_it_is
 
 def test_a_setting_that_takes_0_and_does_not_say_what_it_does_ends_the_build(tmp_path: Path) -> None:
     effect = load("document_settings")._effect
-    (one,) = (one for one in SETTINGS if one.key == "hmret.keep_latest")
+    (one,) = (one for one in SETTING_SCHEMAS if one.key == "hmret.keep_latest")
     assert effect(one, "0", "none", tmp_path / "config.yaml") == "none"
     with pytest.raises(SystemExit, match=r"hmret\.keep_latest: 0 is taken"):
         effect(one, "0", "", tmp_path / "config.yaml")
 
 
 def test_every_key_of_a_rule_has_a_row(parts: dict[str, str]) -> None:
-    assert [one.name for one in RULE_SETTINGS] == [field.name for field in attrs.fields(hmret.Rule)]
-    for one in RULE_SETTINGS:
+    assert [one.name for one in RULE_SCHEMAS] == [field.name for field in attrs.fields(hmret.Rule)]
+    for one in RULE_SCHEMAS:
         assert all(cells_of(parts["rules"], one.name))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from hmret.__main__ import main
 from hmret.cli.parsing.command_table import COMMANDS, GROUPS
-from hmret.settings.setting_table import RULE_SETTINGS, SETTINGS
+from hmret.settings.setting_table import RULE_SCHEMAS, SETTING_SCHEMAS
 from support.children import run_program
 from support.packaging_programs import load
 
@@ -67,11 +67,11 @@ def test_the_page_of_a_command_says_all_that_its_help_says(
 
 def test_the_page_of_the_settings_has_each_with_its_default_and_its_variable(pages: Path) -> None:
     page = text_of(pages / "man5/hmret.yaml.5")
-    for setting in SETTINGS:
+    for setting in SETTING_SCHEMAS:
         assert f"{setting.key} (" in page
         assert f"${setting.variable}" in page
         assert setting.description.replace("`", "") in page
-    assert all(f"{key.field.name} (" in page for key in RULE_SETTINGS)
+    assert all(f"{key.field.name} (" in page for key in RULE_SCHEMAS)
     assert "hmret.sweep_interval (duration; default: 1m)" in page
     assert 'hmret.metrics_listen (address; default: "")' in page
 

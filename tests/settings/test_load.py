@@ -14,7 +14,7 @@ from hmret.model.policy.fleet import FleetConfig
 from hmret.model.policy.limits import DiskLimits
 from hmret.model.policy.rules import Rule
 from hmret.model.policy.window import DeletionWindow
-from hmret.settings.effective import Setting
+from hmret.settings.effective import EffectiveSetting
 from hmret.settings.load import Settings, load_settings
 from hmret.settings.warnings import warnings_about
 from settings.loading import Load, changed, complaint
@@ -290,7 +290,7 @@ def test_each_variable_sets_its_key_over_the_file(
 ) -> None:
     loaded = load(FULL, environment={variable: text, "PATH": "/bin", "HMRET": "x", "IMAGES__OTHER": "y"})
 
-    assert loaded.values[key] == Setting(value, "environment")
+    assert loaded.values[key] == EffectiveSetting(value, "environment")
     assert {name for name, setting in loaded.values.items() if setting.source != "file"} == {key}
 
 
@@ -319,7 +319,7 @@ def test_a_flag_wins_over_the_environment_and_the_file(
 
     loaded = load(FULL, environment=environment, flags={key: given_value})
 
-    assert loaded.values[key] == Setting(value, "flag")
+    assert loaded.values[key] == EffectiveSetting(value, "flag")
     assert [name for name, setting in loaded.values.items() if setting.source == "flag"] == [key]
 
 

@@ -14,7 +14,7 @@ from hmret.model.policy.rules import Rule
 from hmret.model.policy.window import DeletionWindow
 from hmret.settings.load import load_settings
 from hmret.settings.policy_document import policy_settings
-from hmret.settings.setting_table import RULE_SETTINGS, SETTINGS
+from hmret.settings.setting_table import RULE_SCHEMAS, SETTING_SCHEMAS
 from hmret.settings.writing import schema_document
 from settings.loading import Load, changed
 
@@ -47,7 +47,7 @@ def test_the_schema_survives_json() -> None:
 @pytest.mark.parametrize("part", [RetentionConfig, AutoDelete, DiskLimits, DeletionWindow, FleetConfig, Rule])
 def test_every_field_of_the_configuration_is_a_setting(part: type) -> None:
     fields = {field.name for field in attrs.fields(part) if field.init} - PARTS
-    settings = {one.field.name for one in (*SETTINGS, *RULE_SETTINGS) if one.owner is part}
+    settings = {one.field.name for one in (*SETTING_SCHEMAS, *RULE_SCHEMAS) if one.owner is part}
     assert fields == settings
 
 
@@ -60,9 +60,9 @@ def test_a_setting_is_described_in_one_line_that_does_not_repeat_its_default(key
     assert "  " not in description
 
 
-@pytest.mark.parametrize("name", [one.field.name for one in RULE_SETTINGS])
+@pytest.mark.parametrize("name", [one.field.name for one in RULE_SCHEMAS])
 def test_a_key_of_a_rule_is_described_too(name: str) -> None:
-    (setting,) = (one for one in RULE_SETTINGS if one.field.name == name)
+    (setting,) = (one for one in RULE_SCHEMAS if one.field.name == name)
     assert setting.description.endswith(".")
 
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings as hypothesis_settings
 from disk.configs import configs
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.policy.rules import Rule
-from hmret.settings.effective import Setting
+from hmret.settings.effective import EffectiveSetting
 from hmret.settings.load import load_settings
 from settings.loading import Load, changed, complaint
 
@@ -123,7 +123,7 @@ def test_a_variable_sets_a_key_of_the_policy_over_the_file(
 
     loaded = load(content, environment={f"HMRET__{variable}": text})
 
-    assert loaded.values[f"hmret.{key}"] == Setting(value, "environment")
+    assert loaded.values[f"hmret.{key}"] == EffectiveSetting(value, "environment")
     assert [name for name, setting in loaded.values.items() if setting.source == "environment"] == [
         f"hmret.{key}"
     ]
@@ -132,14 +132,14 @@ def test_a_variable_sets_a_key_of_the_policy_over_the_file(
 def test_the_low_mark_in_force_is_five_points_below_the_high_one(load: Load) -> None:
     loaded = load("hmret: {disk: {high_watermark: 85%}}")
 
-    assert loaded.values["hmret.disk.low_watermark"] == Setting("80%", "default")
+    assert loaded.values["hmret.disk.low_watermark"] == EffectiveSetting("80%", "default")
     assert loaded.config.disk.low_watermark is None
 
 
 def test_the_marks_may_come_from_different_sources(load: Load) -> None:
     loaded = load("hmret: {disk: {low_watermark: 60%}}", environment={"HMRET__DISK__HIGH_WATERMARK": "70%"})
 
-    assert loaded.values["hmret.disk.high_watermark"] == Setting("70%", "environment")
+    assert loaded.values["hmret.disk.high_watermark"] == EffectiveSetting("70%", "environment")
     low = loaded.values["hmret.disk.low_watermark"]
     assert (low.value, low.source) == ("60%", "file")
 

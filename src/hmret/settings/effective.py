@@ -10,7 +10,7 @@ Source = Literal["default", "file", "environment", "flag"]
 
 
 @frozen
-class Setting:
+class EffectiveSetting:
     """One effective value and where it came from."""
 
     value: object

@@ -15,13 +15,13 @@ _IMAGE_STORAGE = "limits.max_image_storage"
 _METRICS = "metrics.port"
 _API = "port"
 
-NEIGHBOURS: Mapping[str, str] = {
+HYPEMAN_DEFAULTS: Mapping[str, str] = {
     _API: "8080",
     _METRICS: "9464",
     "metrics.listen_address": "127.0.0.1",
     _IMAGE_STORAGE: "0.2",
 }
-"""The keys of hypeman that matter here, and its defaults."""
+"""The defaults of the keys of hypeman that matter here."""
 
 _ANY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - nothing is bound
 _HEADROOM = 0.9
@@ -29,8 +29,8 @@ _HEADROOM = 0.9
 
 def neighbour_values(roots: Sequence[GivenValue | None], environment: Mapping[str, str]) -> Mapping[str, str]:
     """Read hypeman's settings with its precedence: variables over files over defaults."""
-    values = {name: _value_of(name, roots, environment) for name in NEIGHBOURS}
-    return {name: NEIGHBOURS[name] if value is None else value for name, value in values.items()}
+    values = {name: _value_of(name, roots, environment) for name in HYPEMAN_DEFAULTS}
+    return {name: HYPEMAN_DEFAULTS[name] if value is None else value for name, value in values.items()}
 
 
 def _value_of(name: str, roots: Sequence[GivenValue | None], environment: Mapping[str, str]) -> str | None:

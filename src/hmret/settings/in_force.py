@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.values import frozen
 from hmret.settings.load import Settings
-from hmret.settings.setting_table import SETTINGS
+from hmret.settings.setting_table import SETTING_SCHEMAS
 
 
 @frozen
@@ -38,7 +38,7 @@ def settings_of_program(config: RetentionConfig) -> SettingsInForce:
     return SettingsInForce(
         {
             one.key: SettingOrigin("default" if one.given_in(config) == one.given_in(usual) else "program")
-            for one in SETTINGS
+            for one in SETTING_SCHEMAS
         }
     )
 

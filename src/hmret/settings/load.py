@@ -14,11 +14,11 @@ from hmret.model.policy.config import RetentionConfig
 from hmret.model.policy.kinds import PATH
 from hmret.model.values import frozen
 from hmret.settings.config_files import HYPEMAN_FILES, OWN_FILE, ConfigFile, find_config_files, in_home
-from hmret.settings.effective import Setting, Source
+from hmret.settings.effective import EffectiveSetting, Source
 from hmret.settings.given_values import Form, GivenValue, Node, typed_node
 from hmret.settings.hypeman_settings import neighbour_values
 from hmret.settings.reading import read_setting
-from hmret.settings.setting_table import ALL_SECTIONS, SECTIONS, SETTINGS, change_config
+from hmret.settings.setting_table import ALL_SECTIONS, SECTIONS, SETTING_SCHEMAS, change_config
 from hmret.settings.source_location import SourceLocation, name_unknown, show
 from hmret.settings.warnings import warnings_about
 from hmret.settings.writing import show_value
@@ -31,7 +31,7 @@ class Settings:
     """All settings of one engine."""
 
     config: RetentionConfig
-    values: Mapping[str, Setting]
+    values: Mapping[str, EffectiveSetting]
     """Every setting by its dotted key, always in the same order."""
     warnings: tuple[str, ...]
     """What is valid but probably not intended; one line each."""
@@ -92,7 +92,7 @@ def load_settings(
     places: dict[str, SourceLocation] = {}
     sources: dict[str, Source] = {}
     for source, values in given:
-        for setting in SETTINGS:
+        for setting in SETTING_SCHEMAS:
             value = values.get(setting.key)
             if value is not None:
                 read = read_setting(setting, value)
@@ -103,13 +103,13 @@ def load_settings(
         host = config.fleet.host_on(node_name())
         config = attrs.evolve(config, fleet=attrs.evolve(config.fleet, host=host))
     effective = {
-        one.key: Setting(
+        one.key: EffectiveSetting(
             show_value(one, one.in_force_in(config)),
             source := sources.get(one.key, "default"),
             paths[one.key] if source == "file" else None,
             places[one.key].text.removesuffix(f": {one.key}") if one.key in places else None,
         )
-        for one in SETTINGS
+        for one in SETTING_SCHEMAS
     }
     neighbours = neighbour_values([root for _, root in documents], environment)
     open_to_all = "every user of this host may write it, and so choose what is deleted"
@@ -148,7 +148,7 @@ def _values_in(root: GivenValue, sections: Collection[str]) -> Mapping[str, Give
 
     In `sections` unknown keys are refused; in the other mappings on the way they are hypeman's own.
     """
-    keys = [setting.key for setting in SETTINGS]
+    keys = [setting.key for setting in SETTING_SCHEMAS]
     found = {}
     pending = [("", root)]
     while pending:
@@ -176,7 +176,7 @@ def _refuse_lost(earlier: Mapping[str, bool], now: Mapping[str, bool]) -> None:
 
 
 def _variable_values(environment: Mapping[str, str]) -> Mapping[str, GivenValue]:
-    keys = {setting.variable: setting.key for setting in SETTINGS}
+    keys = {setting.variable: setting.key for setting in SETTING_SCHEMAS}
     values = {}
     for variable in sorted(environment):
         name = f"environment variable {variable}"
@@ -200,7 +200,7 @@ def _variable_values(environment: Mapping[str, str]) -> Mapping[str, GivenValue]
 
 
 def _flag_values(flags: Mapping[str, object]) -> Mapping[str, GivenValue]:
-    keys = {setting.key: setting for setting in SETTINGS}
+    keys = {setting.key: setting for setting in SETTING_SCHEMAS}
     return {
         key: GivenValue(typed_node(value), keys[key].flag, Form.OPTION)
         for key, value in flags.items()

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from hmret.model.policy.config import RetentionConfig
 from hmret.settings.given_values import Form, GivenValue, typed_node
 from hmret.settings.reading import read_setting
-from hmret.settings.setting_table import SETTINGS, change_config
+from hmret.settings.setting_table import SETTING_SCHEMAS, change_config
 from hmret.settings.source_location import SourceLocation, name_unknown, show
 from hmret.settings.writing import show_value
 
-_SETTINGS = {setting.key: setting for setting in SETTINGS}
-_POLICY = [setting.key for setting in SETTINGS if setting.declared.is_policy]
+_SETTINGS = {setting.key: setting for setting in SETTING_SCHEMAS}
+_POLICY = [setting.key for setting in SETTING_SCHEMAS if setting.declared.is_policy]
 
 
 def policy_settings(config: RetentionConfig) -> dict[str, object]:

@@ -11,7 +11,7 @@ from hmret.model.policy.kinds import SPANS, TAG_PATTERNS, ZERO_DURATION
 from hmret.model.policy.rules import Rule
 from hmret.model.sizes import parse_share, parse_size
 from hmret.settings.given_values import COUNT_END, WHOLE_NUMBER, Form, GivenValue
-from hmret.settings.setting_table import RULE_SETTINGS, SettingSchema
+from hmret.settings.setting_table import RULE_SCHEMAS, SettingSchema
 from hmret.settings.source_location import SourceLocation, show
 
 _DURATION = "a duration of at most 2562047h, such as 30d, 1w, 720h or 1h30m"
@@ -26,7 +26,7 @@ _GO_BOOLEANS = dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True) | di
 
 Reader = Callable[[GivenValue, SettingSchema], Any]
 
-_RULE_SETTINGS = {setting.name: setting for setting in RULE_SETTINGS}
+_RULE_SETTINGS = {setting.name: setting for setting in RULE_SCHEMAS}
 
 
 def read_setting(setting: SettingSchema, value: GivenValue) -> Any:

@@ -135,18 +135,18 @@ def _fields_in_order(cls: type) -> "Iterable[attrs.Attribute[Any]]":
     return [fields[name] for name in names]
 
 
-SETTINGS = tuple(_settings_of(RetentionConfig, "hmret"))
-"""All settings, in the order in which they are shown."""
+SETTING_SCHEMAS = tuple(_settings_of(RetentionConfig, "hmret"))
+"""The schemas of all settings, in the order in which they are shown."""
 
-RULE_SETTINGS = tuple(_settings_of(Rule, "hmret.rules"))
-"""The keys of a rule."""
+RULE_SCHEMAS = tuple(_settings_of(Rule, "hmret.rules"))
+"""The schemas of the keys of a rule."""
 
-SECTIONS = ("hmret", *sorted({setting.key.rpartition(".")[0] for setting in SETTINGS if setting.part}))
+SECTIONS = ("hmret", *sorted({setting.key.rpartition(".")[0] for setting in SETTING_SCHEMAS if setting.part}))
 """The sections in which an unknown key is an error; everywhere else it is one of hypeman's own."""
 
 ALL_SECTIONS = frozenset(
     ".".join(setting.key.split(".")[:depth])
-    for setting in SETTINGS
+    for setting in SETTING_SCHEMAS
     for depth in range(setting.key.count(".") + 1)
 )
 """The same of a file in which nothing but hmret's keys stands; the empty one is the file itself."""
@@ -163,7 +163,7 @@ def change_config(
         ConfigError: two settings contradict each other; the message begins with the place of one of them.
     """
     changes: dict[str, dict[str, Any]] = {"": {}}
-    for setting in SETTINGS:
+    for setting in SETTING_SCHEMAS:
         if setting.key in values:
             changes.setdefault(setting.part, {})[setting.name] = values[setting.key]
     parts: dict[str, Any] = {}
@@ -172,6 +172,6 @@ def change_config(
             parts[part] = attrs.evolve(getattr(base, part), **changes[part])
         except ConfigError as error:
             field, _, problem = str(error).partition(": ")
-            (key,) = (one.key for one in SETTINGS if (one.part, one.name) == (part, field))
+            (key,) = (one.key for one in SETTING_SCHEMAS if (one.part, one.name) == (part, field))
             raise places.get(key, SourceLocation(key)).error(problem) from None
     return attrs.evolve(base, **changes[""], **parts)

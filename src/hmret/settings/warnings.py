@@ -7,8 +7,8 @@ from datetime import timedelta
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.policy.pattern_doubts import covers, show_pattern, why_never, why_never_tag
 from hmret.model.policy.rules import Rule
-from hmret.settings.effective import Setting
-from hmret.settings.hypeman_settings import NEIGHBOURS, doubt_neighbours
+from hmret.settings.effective import EffectiveSetting
+from hmret.settings.hypeman_settings import HYPEMAN_DEFAULTS, doubt_neighbours
 
 AUTO_DELETE = "images.auto_delete"
 _MOST_RULES = 300  # the number of rules that are compared with each other
@@ -17,8 +17,8 @@ _MAX_SOCKET_BYTES = 107  # sun_path of a Linux socket address, without its NUL
 
 def warnings_about(
     config: RetentionConfig,
-    values: Mapping[str, Setting],
-    neighbours: Mapping[str, str] = NEIGHBOURS,
+    values: Mapping[str, EffectiveSetting],
+    neighbours: Mapping[str, str] = HYPEMAN_DEFAULTS,
     disk_bytes: int | None = None,
 ) -> tuple[str, ...]:
     """Return warnings about settings that are valid but probably not intended; the disk is not consulted.
@@ -89,13 +89,13 @@ def _doubt_limits(config: RetentionConfig) -> Iterator[str]:
         yield "hmret.delete_unpullable: images that cannot be pulled again may be deleted for good"
 
 
-def _doubt_brake(values: Mapping[str, Setting]) -> Iterator[str]:
+def _doubt_brake(values: Mapping[str, EffectiveSetting]) -> Iterator[str]:
     given = [key for key in ("hmret.brake", "hmret.brake_min_images") if values[key].source != "default"]
     if given and values["hmret.brake_for"].value == 0:
         yield f"{given[0]}: has no effect while hmret.brake_for is 0, which switches the brake off"
 
 
-def _doubt_fleet(config: RetentionConfig, values: Mapping[str, Setting]) -> Iterator[str]:
+def _doubt_fleet(config: RetentionConfig, values: Mapping[str, EffectiveSetting]) -> Iterator[str]:
     fleet = config.fleet
     if not fleet.is_set:
         given = [

@@ -10,7 +10,7 @@ from hmret.model.policy.kinds import SHARE
 from hmret.model.policy.rules import Rule
 from hmret.model.sizes import format_exact_size, format_share
 from hmret.model.times import SECOND
-from hmret.settings.setting_table import RULE_SETTINGS, SETTINGS, SettingSchema
+from hmret.settings.setting_table import RULE_SCHEMAS, SETTING_SCHEMAS, SettingSchema
 
 _WORDS: Mapping[object, str] = {None: "", True: "true", False: "false", "": '""'}
 
@@ -27,7 +27,7 @@ def show_value(setting: SettingSchema, value: Any) -> object:
 
 
 def _show_rule(rule: Rule) -> dict[str, object]:
-    shown = {one.name: show_value(one, getattr(rule, one.name)) for one in RULE_SETTINGS}
+    shown = {one.name: show_value(one, getattr(rule, one.name)) for one in RULE_SCHEMAS}
     return shown | {"tags": shown["tags"] or None}
 
 
@@ -68,5 +68,5 @@ def schema_document() -> list[dict[str, object]]:
             "is_policy": one.declared.is_policy,
             "needs_restart": one.declared.needs_restart,
         }
-        for one in SETTINGS
+        for one in SETTING_SCHEMAS
     ]

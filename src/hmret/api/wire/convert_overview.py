@@ -11,7 +11,7 @@ from hmret.model.policy.kinds import RULES
 from hmret.model.sizes import format_share
 from hmret.model.times import format_time
 from hmret.settings.in_force import SettingsInForce
-from hmret.settings.setting_table import RULE_SETTINGS, SETTINGS, SettingSchema
+from hmret.settings.setting_table import RULE_SCHEMAS, SETTING_SCHEMAS, SettingSchema
 from hmret.settings.writing import show_value, write_value
 
 
@@ -58,7 +58,7 @@ def policy_document(
         structs.PolicyDocument,
         in_force,
         since=None if since_ns is None else format_time(since_ns),
-        settings=tuple(_setting(one, config, origins[one.key]) for one in SETTINGS),
+        settings=tuple(_setting(one, config, origins[one.key]) for one in SETTING_SCHEMAS),
     )
 
 
@@ -82,5 +82,5 @@ def _text_of(setting: SettingSchema, value: object) -> str:
 
 
 def _rule(rule: Mapping[str, object]) -> str:
-    values = {one.name: write_value(one, rule[one.name]) for one in RULE_SETTINGS}
+    values = {one.name: write_value(one, rule[one.name]) for one in RULE_SCHEMAS}
     return ", ".join(f"{name} {written}" for name, written in values.items() if written)

@@ -13,7 +13,7 @@ from hmret.disk.data_dir_warnings import try_leases
 from hmret.disk.filesystem import NATIVE
 from hmret.model.policy.kinds import RULES
 from hmret.settings.load import Settings
-from hmret.settings.setting_table import RULE_SETTINGS, SETTINGS
+from hmret.settings.setting_table import RULE_SCHEMAS, SETTING_SCHEMAS
 from hmret.settings.writing import write_value
 
 
@@ -38,7 +38,7 @@ def check_config(
 
 def _tell(settings: Settings) -> Iterator[str]:
     rows = []
-    for setting in SETTINGS:
+    for setting in SETTING_SCHEMAS:
         found = settings.values[setting.key]
         rules: list[Any] = found.value if setting.kind is RULES and isinstance(found.value, list) else []
         written = write_value(setting, found.value) or "unset"
@@ -59,5 +59,5 @@ def _tell(settings: Settings) -> Iterator[str]:
 
 
 def _put_rule(rule: Mapping[str, object]) -> str:
-    values = {one.name: write_value(one, rule[one.name]) for one in RULE_SETTINGS}
+    values = {one.name: write_value(one, rule[one.name]) for one in RULE_SCHEMAS}
     return ", ".join(f"{name} {written}" for name, written in values.items() if written)

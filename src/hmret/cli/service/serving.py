@@ -34,12 +34,12 @@ from hmret.model.report import SweepReport
 from hmret.model.values import define
 from hmret.settings.in_force import SettingsInForce, loaded_settings
 from hmret.settings.load import Settings
-from hmret.settings.setting_table import SETTINGS, change_config
+from hmret.settings.setting_table import SETTING_SCHEMAS, change_config
 
 # How often the control socket is checked; a check is one `lstat`.
 _LOOK_EVERY_SECONDS = 2.0
 _REFUSED = "settings refused: "
-_FIXED = tuple(setting for setting in SETTINGS if setting.declared.needs_restart)
+_FIXED = tuple(setting for setting in SETTING_SCHEMAS if setting.declared.needs_restart)
 
 
 @define(eq=False)
