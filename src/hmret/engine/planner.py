@@ -132,21 +132,21 @@ class Planner:
         """
         if not self.policy.keeps_latest:
             return list(deletions), set()
-        otherwise: set[Key] = set()
+        changed: set[Key] = set()
         for name in sorted({row.repository for deletion in deletions for row in deletion.rows}):
             for image in made.newest(name):
                 found = await self.scanner.inspect_image((name, image.digest), is_content=image.is_content)
                 # guard(newest-still-usable): Older images are deleted only because newer ones stay; if one of
                 # those has become unusable, the older ones stay too.
                 if found is None or _rank(found) != _rank(image):
-                    otherwise.add((name, image.digest))
+                    changed.add((name, image.digest))
                     break
-        changed = {name for name, _ in otherwise}
-        return [one for one in deletions if changed.isdisjoint(one.repositories)], otherwise
+        repositories = {name for name, _ in changed}
+        return [one for one in deletions if repositories.isdisjoint(one.repositories)], changed
 
 
 def _rank(image: Image) -> tuple[object, ...]:
-    """Return the sort key by which an image is among the newest."""
+    """Return what decides whether an image is among the newest, and is compared with what it was in the plan."""
     return image.status, image.broken, image.created_ns
 
 

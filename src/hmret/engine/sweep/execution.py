@@ -30,7 +30,7 @@ from hmret.model.values import define
 from hmret.model.verdicts import Reason
 
 _MOST_FAILURES = 512
-"""After so many failures the rest waits for the next sweep: the cause is no longer in single images."""
+"""After this many failures the rest waits for the next sweep: the cause is no longer in single images."""
 
 
 @define(eq=False)
@@ -84,7 +84,7 @@ class PlanExecution:
     """The images that the settings now in force delete; None: those are the settings of the plan."""
     _is_outside_hours: bool = attrs.field(init=False)
     """Whether the plan was made outside the hours, so that its images go only to free disk space, at any hour."""
-    _wanted_bytes: int = attrs.field(init=False)
+    _from_quarantine_bytes: int = attrs.field(init=False)
     """The bytes to free from the quarantine because of disk pressure."""
     _tried: dict[Key, Deletion] = attrs.field(factory=dict, init=False)
     """The units whose deletion was tried, by the key of their first row."""
@@ -92,11 +92,11 @@ class PlanExecution:
     def __attrs_post_init__(self) -> None:
         plan = self.plan
         self._is_outside_hours = plan.is_closed
-        self._wanted_bytes = _quarantined_bytes(plan)
+        self._from_quarantine_bytes = _quarantined_bytes(plan)
 
     async def run(self) -> None:
         """Free what the disk needs from the quarantine, delete what is due, and erase what was held for long enough."""
-        await self._take_note()
+        await self._apply_new_settings()
         await self._free_quarantine()
         await self._delete_all()
         # guard(next-in-place-of-failed): A failed deletion does not count towards a limit; the next image is deleted
@@ -107,11 +107,11 @@ class PlanExecution:
         while not (self.is_over or self.ledger.suspended):
             await self.deletion_run.check_folder()
             await self.quarantine.expire(self.ledger, self._goes_on)
-            if not await self._take_note():
+            if not await self._apply_new_settings():
                 break
 
     @property
-    def has_stopped_short(self) -> bool:
+    def is_inconclusive_for_disk(self) -> bool:
         """Whether what was freed says nothing about the limits of the disk.
 
         Settings other than those of the plan have decided, no intent could be written, or the fleet kept something.
@@ -142,7 +142,7 @@ class PlanExecution:
         window = self.planner.policy.window
         return self._is_outside_hours or window.is_open(datetime_of(self.surveyor.now_ns()))
 
-    async def _take_note(self) -> bool:
+    async def _apply_new_settings(self) -> bool:
         """Apply new settings, and find out which images they delete; returns whether there were any."""
         has_changed = False
         while not self.is_over and (config := self.new_settings.take()) is not None:
@@ -170,7 +170,7 @@ class PlanExecution:
                 break
             self._allowed = frozenset((row.repository, row.digest) for row in made.deletions)
             self._is_outside_hours = made.is_closed
-            self._wanted_bytes = min(self._wanted_bytes, _quarantined_bytes(made))
+            self._from_quarantine_bytes = min(self._from_quarantine_bytes, _quarantined_bytes(made))
         return has_changed
 
     def _end(self, why: str) -> None:
@@ -181,15 +181,15 @@ class PlanExecution:
     async def _free_quarantine(self) -> None:
         """Under disk pressure, erase what has been in quarantine the longest before anything else is deleted."""
         freed_bytes = 0
-        while not self.is_over and freed_bytes < self._wanted_bytes:
+        while not self.is_over and freed_bytes < self._from_quarantine_bytes:
             freed_bytes += await self.quarantine.free_oldest(
-                self._wanted_bytes - freed_bytes, self.ledger, self._goes_on
+                self._from_quarantine_bytes - freed_bytes, self.ledger, self._goes_on
             )
-            wanted_bytes = self._wanted_bytes
-            if not await self._take_note():
+            earlier_bytes = self._from_quarantine_bytes
+            if not await self._apply_new_settings():
                 break
             # What has been freed is no longer part of what is wanted now.
-            self._wanted_bytes = min(wanted_bytes, freed_bytes + self._wanted_bytes)
+            self._from_quarantine_bytes = min(earlier_bytes, freed_bytes + self._from_quarantine_bytes)
 
     async def _delete_all(self) -> None:
         # If very many images are deleted, this would hold up the event loop.
@@ -277,8 +277,8 @@ class PlanExecution:
 
     async def _rechecked(self, deletions: Sequence[Deletion]) -> list[Deletion]:
         """Re-check the newest images, whose presence allows older ones to be deleted; returns which still may be."""
-        kept, otherwise = await self.planner.recheck_newest(self.plan, deletions)
-        self.ledger.doubtful |= otherwise
+        kept, changed = await self.planner.recheck_newest(self.plan, deletions)
+        self.ledger.doubtful |= changed
         return kept
 
     async def _delete(self, deletions: Sequence[Deletion]) -> None:
@@ -300,7 +300,7 @@ class PlanExecution:
             )
             for key in left:
                 self._tried.pop(key, None)
-            if not await self._take_note():
+            if not await self._apply_new_settings():
                 break
             deletions = [deletion for deletion in chosen if deletion.key in left]
 

@@ -49,7 +49,7 @@ class Quarantine:
     _held: dict[str, HeldImage] = attrs.field(factory=dict, init=False)
     """By the name of the intent, in order of retirement."""
     _held_bytes: int = attrs.field(default=0, init=False)
-    _going: dict[str, HeldImage] = attrs.field(factory=dict, init=False)
+    _erasing: dict[str, HeldImage] = attrs.field(factory=dict, init=False)
     """Those whose erasing has begun: they cannot be restored."""
 
     @property
@@ -68,14 +68,14 @@ class Quarantine:
         return self._held.keys()
 
     @property
-    def has_going(self) -> bool:
+    def has_erasing(self) -> bool:
         """Whether something could not be erased and waits for the next attempt."""
-        return bool(self._going)
+        return bool(self._erasing)
 
     async def recover_quarantine(self) -> int:
         """Load what is held when an engine starts; returns the bytes freed by finishing interrupted releases."""
         recovered = await self.deleter.recover_quarantine()
-        self._going = {held.name: held for held in recovered.erasing}
+        self._erasing = {held.name: held for held in recovered.erasing}
         self.add(recovered.held)
         for path, error in recovered.errors:
             log_event(logging.ERROR, "quarantine_unreadable", path=path, error=error)
@@ -149,7 +149,7 @@ class Quarantine:
         await self._redate(ledger)
         view = self.deleter.new_view()
         due = takewhile(lambda held: not self.is_on or self.until(held) <= ledger.now_ns, self._held.values())
-        for batch in batches([*self._going.values(), *due], _BATCH):
+        for batch in batches([*self._erasing.values(), *due], _BATCH):
             if not may_go_on():
                 return
             await self._release(batch, view, ledger, may_go_on)
@@ -157,13 +157,13 @@ class Quarantine:
     async def free_oldest(
         self, wanted_bytes: int, ledger: SweepLedger, may_go_on: Callable[[], bool] = lambda: True
     ) -> int:
-        """Erase images in order of retirement until so many bytes have been freed or none is left; returns the freed bytes.
+        """Erase images in order of retirement until `wanted_bytes` have been freed or none is left; returns the freed bytes.
 
         `may_go_on`: called before each image, from any thread.
         """
         freed_bytes = 0
         view = self.deleter.new_view()
-        waiting = deque([*self._going.values(), *self._held.values()])
+        waiting = deque([*self._erasing.values(), *self._held.values()])
         while waiting and freed_bytes < wanted_bytes and may_go_on():
             batch: list[HeldImage] = []
             hoped_bytes = freed_bytes
@@ -226,24 +226,24 @@ class Quarantine:
         chosen = [
             held
             for held in batch
-            if held.name not in kept and (held.name in self._held or held.name in self._going)
+            if held.name not in kept and (held.name in self._held or held.name in self._erasing)
         ]
         if not chosen:
             return 0
-        was_whole = {held.name: self._take(held) for held in chosen}
+        was_held = {held.name: self._take(held) for held in chosen}
         for held in chosen:
-            self._going[held.name] = held
+            self._erasing[held.name] = held
         self._count()
         # What was done is recorded even if the sweep is cancelled.
         with anyio.CancelScope(shield=True):
             released = await self.deleter.release(chosen, may_go_on)
         for held in chosen[len(released.done) :]:
             # It has not been touched, unless its erasing had begun before.
-            if was_whole[held.name]:
-                self._put(self._going.pop(held.name))
+            if was_held[held.name]:
+                self._put(self._erasing.pop(held.name))
         self._count()
         for held, done, disk_bytes in zip(chosen, released.done, released.disk_bytes, strict=False):
-            if done and self._going.pop(held.name, None) is not None:
+            if done and self._erasing.pop(held.name, None) is not None:
                 ledger.add_erased_from_quarantine(held, disk_bytes)
         for place, error in released.errors:
             ledger.add_not_erased(place, error)
@@ -256,14 +256,14 @@ class Quarantine:
 
         If that cannot be determined, none may be erased.
         """
-        whole = [held for held in batch if held.name in self._held]
-        if not whole:
+        still_held = [held for held in batch if held.name in self._held]
+        if not still_held:
             return set()
         try:
-            wanted = await self.deleter.find_held_wanted(whole, view)
+            wanted = await self.deleter.find_held_wanted(still_held, view)
         except OSError as error:
             ledger.add_record_error(TRASH, error)
-            return {held.name for held in whole}
+            return {held.name for held in still_held}
         return {held.name for held in wanted if await self._bring_back(held, ledger)}
 
     async def _bring_back(self, held: HeldImage, ledger: SweepLedger) -> bool:

@@ -157,7 +157,7 @@ class Sweep:
             # quarantine.
             if not ledger.suspended:
                 execution = await self._remove(plan, survey, reading, survey_again, ledger)
-                if execution.has_stopped_short:
+                if execution.is_inconclusive_for_disk:
                     # The result says nothing about the limits then.
                     pressure = None
             await surveyor.disk.note(pressure, ledger.freed_bytes, reading)
@@ -169,7 +169,7 @@ class Sweep:
             # What was done is recorded even if a stop or an error cuts the sweep short.
             with anyio.CancelScope(shield=True):
                 await self._write_down(survey, ledger)
-        waits = self.deleter.has_unfinished or self.quarantine.has_going
+        waits = self.deleter.has_unfinished or self.quarantine.has_erasing
         if ledger.deleted or self.counters.trash_bytes or waits:
             await self.look_into_trash()
         report = await self._report(plan, survey, reading, ledger)

@@ -78,7 +78,7 @@ class PressureStep:
                 continue
             projected += group.freed_bytes
             sizes += group.sizes_bytes
-            selection.press(group.choices)
+            selection.take_for_space(group.choices)
         selection.substitutes = [Substitute(group.choices, for_space=True) for group in left]
         selection.going.sort()
         selection.pressure = Pressure(

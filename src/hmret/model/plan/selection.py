@@ -100,13 +100,13 @@ class Pressure:
     """A limit of the disk is exceeded."""
 
     wanted_bytes: int
-    """The bytes to free so that use falls to the low mark and to `max_used`."""
+    """The bytes over the limits: those to free so that use falls to the low mark and to `max_used`."""
     asked_bytes: int
-    """The blocks that the cache and its quarantine must give up: less where other data fills the disk, none
-    where only apparent sizes are over their limit.
+    """The part of `wanted_bytes` that is asked of the cache and its quarantine, in blocks: not all of it where
+    other data fills the disk, none where only apparent sizes are over their limit.
     """
     quarantined_bytes: int
-    """The part of that which the quarantine can free."""
+    """The part of `asked_bytes` that the quarantine can free."""
     projected_bytes: int
     """What the images that go will free, beside the quarantine."""
     is_watermark: bool
@@ -148,7 +148,7 @@ class Selection:
     """Lists the images that only their window keeps."""
     postponed: dict[Choice, Reason] = attrs.field(factory=dict)
     """Images that have expired but stay for now, and why."""
-    pressed: dict[Choice, Reason | None] = attrs.field(factory=dict)
+    taken_for_space: dict[Choice, Reason | None] = attrs.field(factory=dict)
     """Images deleted to free space, and why they were held before; None: they had not expired."""
     substitutes: list[Substitute] = attrs.field(factory=list)
     """The images to delete next, in this order, if one that was going cannot be deleted."""
@@ -160,7 +160,7 @@ class Selection:
     """The digests about whose other copies the fleet has to be asked before they may go."""
     to_ask: tuple[str, ...] = ()
     """These, and the digests on which the fleet's answer decided, since it may have changed."""
-    kept_early: set[str] = attrs.field(factory=set)
+    kept_from_pressure: set[str] = attrs.field(factory=set)
     """The digests that the disk's limits cannot take because of what the fleet has said."""
     to_release: int = 0
     """How many of the images that go are the last of their digest here, so that the fleet has to be told."""
@@ -182,9 +182,9 @@ class Selection:
         self.project()
 
     def _hold_back_one(self, choice: Choice, reason: Reason) -> None:
-        if choice not in self.pressed:
+        if choice not in self.taken_for_space:
             self.postponed[choice] = reason
-        elif (earlier := self.pressed.pop(choice)) is not None:
+        elif (earlier := self.taken_for_space.pop(choice)) is not None:
             self.postponed[choice] = earlier
 
     def project(self) -> None:
@@ -193,24 +193,26 @@ class Selection:
             projected = BytesFreed.by(self.going).total_bytes
             self.pressure = attrs.evolve(self.pressure, projected_bytes=projected)
 
-    def press(self, choices: Iterable[Choice]) -> None:
+    def take_for_space(self, choices: Iterable[Choice]) -> None:
         """Add images that are deleted to free space."""
         for choice in choices:
-            self.pressed[choice] = self.postponed.pop(choice, None)
+            self.taken_for_space[choice] = self.postponed.pop(choice, None)
             self.going.append(choice)
 
     def defer(self, choices: Iterable[Choice]) -> None:
         """Leave images to a later sweep, or to this one in place of others; one taken for space gets its earlier reason back."""
         deferred: list[Substitute] = []
         for choice in choices:
-            deferred.append(Substitute((choice,), for_space=choice in self.pressed))
+            deferred.append(Substitute((choice,), for_space=choice in self.taken_for_space))
             self._hold_back_one(choice, Reason.DEFERRED)
         self.substitutes = [*deferred, *self.substitutes]
 
     def final_reasons(self) -> Mapping[str, Mapping[str, Reason]]:
         """Return the reasons decided here, which take the place of the repositories' own, by repository and digest."""
         finals: defaultdict[str, dict[str, Reason]] = defaultdict(dict)
-        for choice, reason in chain(self.postponed.items(), zip(self.pressed, repeat(Reason.DISK_PRESSURE))):
+        for choice, reason in chain(
+            self.postponed.items(), zip(self.taken_for_space, repeat(Reason.DISK_PRESSURE))
+        ):
             for repository, digest in choice.keys:
                 finals[repository][digest] = reason
         return finals

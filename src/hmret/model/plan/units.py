@@ -22,7 +22,7 @@ class DueShared:
     """The reasons of those that do not go, in place of their repositories' own, by repository and digest."""
     shifts: Mapping[Reason, int]
     """By how much that changes the number of rows for each reason."""
-    _whole: tuple[str, ...]
+    _all_due: tuple[str, ...]
     """The digests of which every row goes."""
 
     @classmethod
@@ -37,7 +37,7 @@ class DueShared:
                 by_digest[digest][name] = since_ns, reason
         finals: defaultdict[str, dict[str, Reason]] = defaultdict(dict)
         shifts: Counter[Reason] = Counter()
-        whole: list[str] = []
+        all_due: list[str] = []
         for digest, rows in by_digest.items():
             # guard(every-owner-lets-go): Shared content is deleted only when it is due in every repository
             # that owns it; otherwise a tag would lead nowhere.
@@ -46,7 +46,7 @@ class DueShared:
                 # attempt, stops it for all that share the content.
                 first = min((reason for _, reason in rows.values()), key=ORDER.__getitem__)
                 if first is Reason.EXPIRED:
-                    whole.append(digest)
+                    all_due.append(digest)
                     continue
             else:
                 first = Reason.SHARED
@@ -55,11 +55,11 @@ class DueShared:
                     finals[name][digest] = first
                     shifts[first] += 1
                     shifts[reason] -= 1
-        return cls(by_digest, finals, shifts, tuple(whole))
+        return cls(by_digest, finals, shifts, tuple(all_due))
 
     def units(self, parts: Mapping[str, RepositoryPlan]) -> Iterator[Choice]:
         """List the shared content that goes, with all its rows."""
-        for digest in self._whole:
+        for digest in self._all_due:
             yield _choice(
                 parts, digest, {name: since_ns for name, (since_ns, _) in self.by_digest[digest].items()}
             )

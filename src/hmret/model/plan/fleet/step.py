@@ -41,7 +41,7 @@ class FleetStep:
                 return True
             reason = judge.first_reason(digest, for_space=True)
             if reason in _BY_FACTS:
-                selection.kept_early.add(digest)
+                selection.kept_from_pressure.add(digest)
             return reason is None
 
         selection.may_go_early = may_go_early
@@ -54,7 +54,7 @@ class FleetLimitStep:
     judge: FleetJudge
 
     def apply(self, selection: Selection) -> None:
-        if not selection.pressed:
+        if not selection.taken_for_space:
             return
         # guard(fleet-last-for-space-stays): Of two images with one digest the disk may take both; then the last of
         # them is a copy of the fleet.
@@ -62,7 +62,11 @@ class FleetLimitStep:
             {
                 choice: reason
                 for choice in last_units(selection.going, self.judge.repeated)
-                if (reason := self.judge.first_reason(choice.digest, for_space=choice in selection.pressed))
+                if (
+                    reason := self.judge.first_reason(
+                        choice.digest, for_space=choice in selection.taken_for_space
+                    )
+                )
             }
         )
 
@@ -80,11 +84,11 @@ class UnaskedStep:
     def apply(self, selection: Selection) -> None:
         judge = self.judge
         kept = {choice.digest for choice, reason in selection.postponed.items() if reason in _BY_FACTS}
-        selection.to_ask = tuple(sorted(kept | selection.kept_early))
+        selection.to_ask = tuple(sorted(kept | selection.kept_from_pressure))
         if not selection.going:
             return
         last = list(last_units(selection.going, judge.repeated))
-        asked = [one for one in last if judge.depends_on_facts(for_space=one in selection.pressed)]
+        asked = [one for one in last if judge.depends_on_facts(for_space=one in selection.taken_for_space)]
         unasked = [choice for choice in asked if choice.digest not in judge.view.facts]
         # guard(fleet-asks-before-deleting): What etcd has not been asked about may be the last copy, so it stays.
         selection.hold_back(dict.fromkeys(unasked, Reason.FLEET_UNREACHABLE))
