@@ -234,7 +234,7 @@ class Locks(Actor[Use | ClaimImages | BeginSweep | ListLeases]):
             if claimed.withdraw(request.digest):
                 del self._claims[request.digest]
             else:
-                await _turn_over(claimed, request.digest, over)
+                await _wait_until_free(claimed, request.digest, over)
         if request.ended.is_set():
             return
         self._users[request.digest] += 1
@@ -280,7 +280,7 @@ class Locks(Actor[Use | ClaimImages | BeginSweep | ListLeases]):
         over.set()
 
 
-async def _turn_over(claimed: Claimed, digest: str, over: anyio.Event) -> None:
+async def _wait_until_free(claimed: Claimed, digest: str, over: anyio.Event) -> None:
     """Wait until an image is no longer worked on, or its claim is over."""
     wait = _FIRST_LOOK
     while not over.is_set() and not claimed.withdraw(digest):

@@ -20,8 +20,8 @@ _LONGEST_WAIT_SECONDS = 30.0
 _KEEP_ALIVES_IN_A_LEASE = 3
 _SHORTEST_PAUSE_SECONDS = 0.5
 
-Turn = Callable[[Session], Awaitable[None]]
-"""Something that is done while there is a session, over and over."""
+SessionTask = Callable[[Session], Awaitable[None]]
+"""Something that is done in a session, for its whole length or once."""
 
 
 class Sessions:
@@ -32,7 +32,7 @@ class Sessions:
         holdings: the copies of this host.
         summary: returns what the others are told of this host, as JSON.
         farewell: called before a session that is still valid ends, within a time limit.
-        turns: what else is done while copies count; each runs until the session is over.
+        tasks: what else is done while copies count; each runs until the session is over.
         on_failure: called with an error that nobody expected; the session ends, and another one begins.
     """
 
@@ -41,8 +41,8 @@ class Sessions:
         membership: Membership,
         holdings: Holdings,
         summary: Callable[[], str],
-        farewell: Turn,
-        turns: Sequence[Turn],
+        farewell: SessionTask,
+        tasks: Sequence[SessionTask],
         on_failure: Callable[[Exception], None],
         *,
         rng: random.Random,
@@ -51,7 +51,7 @@ class Sessions:
         self._holdings = holdings
         self._summary = summary
         self._farewell = farewell
-        self._turns = turns
+        self._tasks = tasks
         self._on_failure = on_failure
         self._joining = Joining(membership)
         self._rng = rng
@@ -87,10 +87,10 @@ class Sessions:
             nonlocal was_live
             await self._come_live(session)
             was_live = True
-            async with anyio.create_task_group() as turns:
-                turns.start_soon(self._guarded, session, self._reconcile)
-                for turn in self._turns:
-                    turns.start_soon(self._guarded, session, turn)
+            async with anyio.create_task_group() as live_tasks:
+                live_tasks.start_soon(self._guarded, session, self._reconcile)
+                for task in self._tasks:
+                    live_tasks.start_soon(self._guarded, session, task)
 
         try:
             async with anyio.create_task_group() as tasks:
@@ -115,10 +115,10 @@ class Sessions:
             with suppress(OSError):
                 await self._async_record.flush()
 
-    async def _guarded(self, session: Session, turn: Turn) -> None:
+    async def _guarded(self, session: Session, task: SessionTask) -> None:
         """Run a task of a session; if it fails, that ends the session at most."""
         try:
-            await turn(session)
+            await task(session)
         except SessionOverError:
             return
         except StoreError as error:
