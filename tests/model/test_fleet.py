@@ -94,7 +94,7 @@ def test_a_hot_last_copy_has_both_reasons() -> None:
 def test_all_copies_of_what_is_hot_can_be_kept() -> None:
     rules = CopyRules(hot_for=DAY, hot_copies=None)
 
-    assert rules.wanted(FleetSettings(), facts(1000, used=HOUR), NOW) is None
+    assert rules.copies_required(FleetSettings(), facts(1000, used=HOUR), NOW) is None
     assert reasons(rules, facts(1000, used=HOUR)) == [Reason.USED_IN_FLEET]
     assert reasons(rules, facts(1000, used=DAY)) == []
 
@@ -102,7 +102,7 @@ def test_all_copies_of_what_is_hot_can_be_kept() -> None:
 def test_hot_copies_never_lower_what_any_image_needs() -> None:
     rules = CopyRules(min_copies=2, last_copies_for=None, hot_for=DAY, hot_copies=1)
 
-    assert rules.wanted(FleetSettings(), facts(0, used=HOUR), NOW) == 2
+    assert rules.copies_required(FleetSettings(), facts(0, used=HOUR), NOW) == 2
 
 
 def test_a_use_too_far_in_the_future_is_taken_for_one_now() -> None:

@@ -263,12 +263,12 @@ def judge_release(
         return ()
     facts = copy.facts(read, holder)
     reason = next(rules.reasons(settings, facts, now), None)
-    wanted = rules.wanted(settings, facts, now)
+    required = rules.copies_required(settings, facts, now)
     witnesses = copy.witnesses(read, holder)
     # guard(release-needs-witnesses): The last copies of an image stay.
-    if reason is not None or wanted is None or len(witnesses) < wanted:
+    if reason is not None or required is None or len(witnesses) < required:
         return ReleaseOutcome(reason or Reason.LAST_COPY)
-    return tuple(witnesses[:wanted])
+    return tuple(witnesses[:required])
 
 
 def _stop(read: FleetRead) -> ReleaseOutcome | None:

@@ -12,11 +12,11 @@ from hmret.model.values import frozen
 from hmret.model.verdicts import Reason
 
 _FUTURE_TOLERANCE = timedelta(minutes=5)
-"""The clocks of a fleet's hosts may differ by so much; a use further ahead is taken for one now."""
+"""The clocks of a fleet's hosts may differ by this much; a use further ahead is taken for one now."""
 
 
 class FleetState(enum.StrEnum):
-    """How a host stands to its fleet."""
+    """The state of a host in its fleet."""
 
     JOINED = "joined"
     """It has a session: its copies count, and it may release some."""
@@ -58,14 +58,14 @@ class FleetSettings:
     paused: Paused | None = None
 
     def releases(self, copies: int) -> int:
-        """Return the most releases in one token period in a fleet of so many copies; at least one a token."""
+        """Return the most releases in one token period in a fleet of `copies` copies; at least one a token."""
         share = self.budget.removesuffix("%")
         if share == self.budget:
             return max(int(self.budget), self.tokens)
         return max(int(round(copies * float(share) / 100, 6)), self.tokens)
 
     def releases_per_token(self, copies: int) -> int:
-        """Return for how many releases one token is good in a fleet of so many copies."""
+        """Return for how many releases one token is good in a fleet of `copies` copies."""
         return self.releases(copies) // self.tokens
 
 
@@ -104,7 +104,7 @@ class CopyRules:
             return True
         return facts.last_used_or_registered is None or now - facts.last_used_at(now) < self.last_copies_for
 
-    def wanted(self, settings: FleetSettings, facts: "CopyFacts", now: datetime) -> int | None:
+    def copies_required(self, settings: FleetSettings, facts: "CopyFacts", now: datetime) -> int | None:
         """Return how many counted copies have to be left elsewhere; None: the image stays, however many there are."""
         enough = self.enough(settings) if self.needs_any(facts, now) else 0
         if not self.is_hot(facts, now):
@@ -118,10 +118,10 @@ class CopyRules:
         # stays: the registry may no longer have the image.
         if counted < self.enough(settings) and self.needs_any(facts, now):
             yield Reason.LAST_COPY
-        wanted = self.wanted(settings, facts, now)
+        required = self.copies_required(settings, facts, now)
         # guard(fleet-keeps-hot-images): What was used lately anywhere in the fleet keeps as many copies as its
         # operator wants of such.
-        if wanted is None or (self.is_hot(facts, now) and counted < wanted):
+        if required is None or (self.is_hot(facts, now) and counted < required):
             yield Reason.USED_IN_FLEET
 
 
@@ -198,9 +198,9 @@ class FleetSummary:
     disk_bytes: int
     """The blocks of all its copies."""
     due: int
-    """Images whose timer has run out, whatever else holds them back."""
+    """Images that are due, whatever else holds them back; not those that are kept for good."""
     due_24h: int
-    """Images whose timer has run out or will within a day."""
+    """Images that are due or will be within a day, likewise."""
     policy: str
     """The fingerprint of its policy."""
     last_sweep: datetime | None
@@ -233,7 +233,7 @@ class FleetLink(Protocol):
         ...
 
     async def take_token(self, count: int) -> bool:
-        """Make sure that this host may release copies, `count` of them if it can be; False: none is free.
+        """Make sure that this host may release copies; `count`: how many it is about to release. False: no token is free.
 
         The next view says the same.
         """

@@ -76,8 +76,8 @@ def _remarks(
             until = format_time(nanoseconds_of(facts.last_used_at(now) + lasts))
             yield f"goes as a last copy if it is used nowhere until {until}"
     if Reason.USED_IN_FLEET in reasons:
-        wanted = view.rules.wanted(settings, facts, now)
-        must = "all copies stay" if wanted is None else f"{wanted} must"
+        required = view.rules.copies_required(settings, facts, now)
+        must = "all copies stay" if required is None else f"{required} must"
         ago = format_span(max((now - facts.last_used_at(now)) // _MINUTE, 0) * 60_000_000_000)
         held = "" if Reason.LAST_COPY in reasons else f"{_who_has(facts)}; "
         yield f"{held}used in the fleet {ago} ago, so {must}"
