@@ -31,9 +31,9 @@ from hmret.model.values import frozen
 # Limit on the images remembered as used since the last sweep began. With retention disabled no sweep ever
 # begins, and this bounds the memory: some 5 MiB.
 _MOST_USED = 32_768
-# A user that waits for the current image polls at this interval, doubled each time; an image is worked on for
-# a tenth of the first. There is no way for a thread to wake a task that works on both backends and with a
-# test clock.
+# A user that waits for the current image polls at this interval, doubled each time; work on one image takes
+# about a tenth of the first interval. There is no way for a thread to wake a task that works on both backends
+# and with a test clock.
 _FIRST_LOOK = 0.0005
 _LONGEST_LOOK = 0.016
 
@@ -51,34 +51,34 @@ class Use(Request[None]):
 class Claimed:
     """The images that a sweep was granted; may be used from the thread that works on them.
 
-    Each image is first waiting, then being worked on, then done. A user can withdraw it while it is waiting.
+    Each image is first pending, then in hand, then done. A user can withdraw it while it is pending.
     """
 
     def __init__(self, digests: Iterable[str]) -> None:
         self.digests = frozenset(digests)
         """What was granted, including what has been withdrawn since."""
         self._lock = threading.Lock()
-        self._waiting = set(self.digests)
+        self._pending = set(self.digests)
         self._in_hand: set[str] = set()
         self._done: set[str] = set()
 
     def begin(self, digest: str) -> bool:
         """Start work on one image; returns False if it must be left alone: it was withdrawn, or is done."""
         with self._lock:
-            if digest not in self._waiting:
+            if digest not in self._pending:
                 # guard(taken-back-is-untouched): An image that a user has withdrawn from the claim is left
                 # alone.
                 return False
-            self._waiting.remove(digest)
+            self._pending.remove(digest)
             self._in_hand.add(digest)
             return True
 
     def begin_all(self) -> bool:
         """Start work on all granted images; returns False, starting none, if any was withdrawn."""
         with self._lock:
-            if self._waiting != self.digests:
+            if self._pending != self.digests:
                 return False
-            self._in_hand, self._waiting = self._waiting, set()
+            self._in_hand, self._pending = self._pending, set()
             return True
 
     def end(self, digest: str) -> None:
@@ -92,7 +92,7 @@ class Claimed:
     def waiting(self) -> frozenset[str]:
         """The images that have been neither started nor withdrawn."""
         with self._lock:
-            return frozenset(self._waiting)
+            return frozenset(self._pending)
 
     @property
     def done(self) -> frozenset[str]:
@@ -103,7 +103,7 @@ class Claimed:
     def withdraw(self, digest: str) -> bool:
         """Take an image out of the claim; returns False while it is being worked on."""
         with self._lock:
-            self._waiting.discard(digest)
+            self._pending.discard(digest)
             # guard(no-use-while-in-work): An image is in use or being deleted, never both: a user gets it
             # only when no thread is working on it.
             return digest not in self._in_hand

@@ -113,8 +113,8 @@ class ReferenceCollector(DiskActor):
         self._read_files = read_files
         self._boot_id = boot_id
         self._files = IndexedReferences(NOTHING_KNOWN)
-        self._kept: Mapping[str, ReferenceFile] | None = None
-        """What the record on disk holds."""
+        self._saved_references: Mapping[str, ReferenceFile] | None = None
+        """The references in the record on disk, as far as known; None: nothing is known."""
         self._own: tuple[Reference, ...] = ()
         self._all = self._files.index
         """The references from files and from the embedder's sources."""
@@ -125,8 +125,8 @@ class ReferenceCollector(DiskActor):
         ) = None
         """Tags not seen yet, with the inputs that they were computed from."""
         self._remembered: Mapping[tuple[str, str], Remembered] | None = None
-        self._written: Mapping[tuple[str, str], Remembered] | None = None
-        """What is on disk, as far as known; None: nothing is known."""
+        self._saved_tag_memory: Mapping[tuple[str, str], Remembered] | None = None
+        """What the record of tags on disk holds, as far as known; None: nothing is known."""
 
     async def run(self) -> None:
         """Serve until closed; calls in progress are then cancelled, as an embedder's source may never answer."""
@@ -186,7 +186,7 @@ class ReferenceCollector(DiskActor):
             unread_sources=unread_sources,
             remembered=remembered,
             unseen_tags=await self._find_unseen_tags(references, remembered),
-            is_remembered=remembered == self._written,
+            is_remembered=remembered == self._saved_tag_memory,
             folders=self._files.folders(),
         )
 
@@ -223,7 +223,7 @@ class ReferenceCollector(DiskActor):
             if self._remembered is None:
                 # guard(tag-memory-over-restart): What moved tags once pointed to is still in use by guests
                 # after a restart; this memory keeps it.
-                self._remembered = self._written = loaded
+                self._remembered = self._saved_tag_memory = loaded
         return self._remembered
 
     async def _ask_sources(self) -> tuple[tuple[Reference, ...], list[tuple[str, str]]]:
@@ -259,7 +259,7 @@ class ReferenceCollector(DiskActor):
         """
         found = await self._on_disk_alone(load_references, self._boot_id, self._threads.pause)
         if any(file.fingerprint is not None for file in found.values()):
-            self._kept = found
+            self._saved_references = found
             return found
         if self._threads.lanes == 1:
             return found
@@ -289,9 +289,9 @@ class ReferenceCollector(DiskActor):
             OSError: it could not be written.
         """
         files = self._files.files
-        if self._files.is_indexed and files is not self._kept:
+        if self._files.is_indexed and files is not self._saved_references:
             save_references(self._filesystem, self._data_fd, self._boot_id, files, self._threads.pause)
-            self._kept = files
+            self._saved_references = files
 
     async def _recheck(self, batch: BatchToCheck, bases: tuple[Reference, ...]) -> Protected:
         remembered = await self._recall()
@@ -318,10 +318,10 @@ class ReferenceCollector(DiskActor):
 
     async def _remember(self, remembered: Mapping[tuple[str, str], Remembered]) -> None:
         self._remembered = remembered
-        if remembered != self._written:
-            self._written = None
+        if remembered != self._saved_tag_memory:
+            self._saved_tag_memory = None
             await self._on_disk(save_remembered, remembered)
-            self._written = remembered
+            self._saved_tag_memory = remembered
 
 
 def _checked(references: Iterable[Reference]) -> list[Reference]:
