@@ -138,7 +138,7 @@ def _hypemans(counters: Counters) -> Iterator[Metric]:
         yield _by_label(
             GaugeMetricFamily,
             f"{_HYPEMAN}_pending_images",
-            "Images with a timer, and those whose timer has expired.",
+            "Images that fall due at some time if nothing changes, and those that are due.",
             "state",
             {"tracked": outlook.tracked, "expired": outlook.overdue},
         )

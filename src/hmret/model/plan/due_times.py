@@ -42,7 +42,7 @@ class DueTimes:
 
     @property
     def tracked(self) -> int:
-        """How many images have a timer."""
+        """How many images fall due at some time if nothing changes."""
         return len(self._due_ns)
 
     def until(self, end_ns: int) -> tuple[int, int]:

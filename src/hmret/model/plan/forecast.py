@@ -50,9 +50,9 @@ class Outlook:
     holdings: Mapping[tuple[Action, Reason], ReasonTotal]
     """What the cache holds, by what happens to it and why; reasons that no image has are absent."""
     tracked: int
-    """Images with a timer, those included whose timer starts now."""
+    """Images that fall due at some time if nothing changes, those included whose timer starts now."""
     overdue: int
-    """Those of them whose timer has run out, whether or not anything else prevents their deletion."""
+    """Those of them that are due by now, whether or not anything else prevents their deletion."""
     within: Mapping[str, int]
     """Bytes that fall due within each of `HORIZONS`, including what is overdue."""
     days: tuple[Due, ...]
@@ -211,7 +211,7 @@ def summarize(
 
 
 def count_due(plan: Plan, span: timedelta) -> int:
-    """Count the images whose timer has run out, or will within a span from the time of a plan on."""
+    """Count the images that are due, or will be within a span from the time of a plan on, if nothing changes."""
     end_ns = nanoseconds_of(plan.at + span)
     count = 0
     for found in plan.timers():
