@@ -146,7 +146,7 @@ class Planner:
 
 
 def _rank(image: Image) -> tuple[object, ...]:
-    """Return what decides whether an image is among the newest, and is compared with what it was in the plan."""
+    """Return what decides whether an image is among the newest; compared with what the plan had."""
     return image.status, image.broken, image.created_ns
 
 

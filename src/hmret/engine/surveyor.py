@@ -87,7 +87,7 @@ class Moment:
 
 @define(eq=False)
 class Surveyor:
-    """Takes the inventory: asks the actors what is present, in use and allowed, and combines the answers."""
+    """Takes the inventory: asks the actors what is present and in use, and combines the answers."""
 
     config: RetentionConfig
     scanner: Scanner

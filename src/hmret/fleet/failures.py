@@ -35,7 +35,7 @@ class Failure:
     """Whether the lease that it names is not there."""
 
     def before_sending(self) -> "Failure":
-        """Return a failure to prepare a request as one of the request, which was not sent."""
+        """Return this failure, which happened while a request was being prepared, as that of the request: it was never sent."""
         return Failure(self.endpoint, self.what, was_sent=False, is_denied=self.is_denied)
 
     def __str__(self) -> str:
@@ -101,8 +101,8 @@ def judge_status(endpoint: str, status: int, text: str) -> Failure | None:
     if status == _FORBIDDEN and text == _DENIED:
         what = f"{text}; grant the role of hmret.fleet.user readwrite on the prefix /hmret/"
         return Failure(endpoint, what, is_definite=True, is_denied=True)
-    # guard(only-refusals-are-definite): A release of which this host wrongly thinks that it was not carried out leaves
-    # a copy registered on its record that is not.
+    # guard(only-refusals-are-definite): If this host wrongly believes that a release was not carried out, its record
+    # lists a copy as registered that is not.
     if status == _BAD_REQUEST:
         if "CommonName of client" in text:
             # So that nobody takes the name for a user: through the gateway it cannot be one.

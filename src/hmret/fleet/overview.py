@@ -88,7 +88,7 @@ class FleetStatus:
 
 @frozen(kw_only=True)
 class LocalStatus:
-    """How this host stands to its fleet, as its engine knows it."""
+    """The state of this host in its fleet, as its engine knows it."""
 
     fleet: str
     state: FleetState

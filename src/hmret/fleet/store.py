@@ -170,7 +170,7 @@ class RangeResult(Answer):
 
     key_values: tuple[KeyValue, ...]
     count: int
-    """How many keys the range has, above the limit too."""
+    """How many keys the range has, including those beyond the limit."""
 
     @property
     def more(self) -> bool:
@@ -209,7 +209,7 @@ Result: TypeAlias = RangeResult | PutResult | DeleteResult | TxnResult
 
 @frozen
 class Health:
-    """How a member of the store is."""
+    """The health of a member of the store."""
 
     version: str
     size_bytes: int
@@ -277,7 +277,7 @@ class Store(Protocol):
         """
 
     async def health(self) -> Health:
-        """Read how the member that answers is.
+        """Read the health of the member that answers.
 
         Raises:
             StoreUnreachableError: no endpoint answered; all were tried.

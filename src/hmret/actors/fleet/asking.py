@@ -17,7 +17,7 @@ from hmret.model.values import define
 _LONGEST_PAUSE_SECONDS = 3600.0
 # Sweeps are never exactly as far apart as they should be.
 _EARLY_SECONDS = 1.0
-# An engine that has just been opened waits so long for its first session, so that its first sweep can ask.
+# An engine that has just been opened waits this long for its first session, so that its first sweep can ask.
 _PATIENCE_SECONDS = 10.0
 
 

@@ -47,7 +47,7 @@ class Contact:
         self.last_ns: int | None = None
         """When the store last answered; None: it never did."""
         self.on_went_back: Callable[[str], None] = lambda _: None
-        """Called where an answer shows that the store was restored from a backup."""
+        """Called where an answer is older than one before it, or is another cluster's."""
         self.has_shown_restore = False
         """Whether the answer to a read or a write had an older revision than one before it: the store was restored."""
         self.requests: Counter[tuple[str, str]] = Counter()

@@ -33,7 +33,7 @@ T = TypeVar("T")
 class FleetKeeper(CallActor):
     """Joins a fleet, registers and releases copies, and tells uses; satisfies `hmret.model.fleet.FleetLink`.
 
-    These bypass the mailbox, as they neither wait nor ask the store:
+    These bypass the mailbox, as they do not ask the store:
         `state`, `view`, `detail` and the other properties read what is known; `tell_use` puts uses into a
         dictionary, which is told later; `use_policy`, `saw` and `tell_summary` set what is written to the
         store next.

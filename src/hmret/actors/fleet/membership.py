@@ -45,7 +45,10 @@ class MemberOptions:
 
 
 class SessionOverError(Exception):
-    """A write was refused, or its outcome is not known: the session that it was made in is over."""
+    """A session is over.
+
+    It has ended, a reading shows that it is no longer valid, or a write in it was refused or has an unknown outcome.
+    """
 
 
 class Membership:

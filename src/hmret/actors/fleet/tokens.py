@@ -32,7 +32,7 @@ class Token:
     allowance: int
     """For how many releases it was good then."""
     until: float
-    """When its lease ends at the latest, in the time of the event loop."""
+    """When its lease ends at the earliest, in the time of the event loop."""
     spent: int = 0
 
     def left(self, settings: FleetSettings | None) -> int:

@@ -81,7 +81,7 @@ function showTiles() {
   );
   if (focused) [...$("tiles").querySelectorAll("a")].find((one) => one.getAttribute("href") === focused)?.focus();
 }
-// How this host stands to its fleet, how many hosts are live, and whether deletion is paused.
+// The state of this host in its fleet, how many hosts are live, and whether deletion is paused.
 function fleetTile() {
   const more = [];
   if (fleet !== null && fleet.hosts.length > 0) more.push(`${count(fleet.hosts.filter((one) => one.live).length)} of ${count(fleet.hosts.length)} hosts live`);

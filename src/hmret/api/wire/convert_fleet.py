@@ -21,7 +21,7 @@ from hmret.model.verdicts import Action, Verdict
 
 
 def fleet_document(local: LocalStatus, status: FleetStatus | None) -> structs.FleetDocument:
-    """Convert how a host stands to its fleet, and the fleet; None: etcd did not tell."""
+    """Convert the state of a host in its fleet, and the fleet; None: etcd did not tell."""
     settings = local.settings if status is None else status.settings
     return document_of(
         structs.FleetDocument,

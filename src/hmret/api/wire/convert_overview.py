@@ -33,7 +33,7 @@ def history_document(past: Past, *, journal: bool, last_event_id: str) -> struct
 
 
 def space_document(space: Space, config: RetentionConfig, at_ns: int) -> structs.SpaceDocument:
-    """Convert how the disk stands to its limits."""
+    """Convert the state of the disk with respect to its limits."""
     limits = config.disk
     most = limits.max_used
     return document_of(

@@ -266,7 +266,7 @@ class StatusDocument(Document, frozen=True, kw_only=True):
     brake: BrakeDocument | None
     stopped_timers: StoppedTimersDocument | None = None
     fleet: Annotated[
-        FleetState | None, Meta(description="How this host stands to its fleet; null: it is in none.")
+        FleetState | None, Meta(description="The state of this host in its fleet; null: it is in none.")
     ] = None
     waiting: dict[str, Count]
     listeners: Count

@@ -79,7 +79,7 @@ def _put_stopped(stopped: structs.StoppedTimersDocument | None) -> Iterator[list
 
 
 def _put_fleet(state: FleetState | None) -> Iterator[list[str]]:
-    """Say how the host stands to its fleet, if it is in one."""
+    """Tell the state of the host in its fleet, if it is in one."""
     if state is FleetState.JOINED:
         yield ["fleet", "joined"]
     elif state is not None:

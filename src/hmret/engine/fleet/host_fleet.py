@@ -22,7 +22,7 @@ class HostFleet:
 
     @property
     def state(self) -> FleetState:
-        """How this host stands to its fleet; never waits."""
+        """The state of this host in its fleet; never waits."""
         return self._keeper.state
 
     @property
@@ -59,7 +59,7 @@ class HostFleet:
         return FleetOperator(keeper.contact.store, keeper.options.fleet)
 
     def local_status(self) -> LocalStatus:
-        """Return how this host stands to its fleet; never waits."""
+        """Return the state of this host in its fleet; never waits."""
         keeper = self._keeper
         last_ns = keeper.contact.last_ns
         return LocalStatus(

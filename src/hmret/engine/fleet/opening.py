@@ -71,7 +71,7 @@ def member_options(config: RetentionConfig) -> MemberOptions:
 
 
 def tell_of_state(state: FleetState, detail: str | None, fleet: str, events: EventHub, now_ns: int) -> None:
-    """Log how this host stands to its fleet now, and tell those who listen to events."""
+    """Log the state of this host in its fleet, and tell those who listen to events."""
     if state is FleetState.JOINED:
         log_event(logging.INFO, "fleet_joined", fleet=fleet)
         events.publish([{"time": format_time(now_ns), "event": "fleet_joined", "reason": fleet}])

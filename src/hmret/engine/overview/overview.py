@@ -96,7 +96,7 @@ class Overview:
         )
 
     async def space(self, images_bytes: int, trash_bytes: int) -> Space:
-        """Measure the disk and say how it stands to its limits; `images_bytes`: the blocks of all images."""
+        """Measure the disk and compare it with its limits; `images_bytes`: the blocks of all images."""
         self._loop.require()
         surveyor = self._inspection.surveyor
         moment = surveyor.moment()

@@ -13,7 +13,7 @@ from hmret.model.verdicts import Reason
 
 
 class SpaceState(enum.StrEnum):
-    """How the disk stands to its limits."""
+    """The state of the disk with respect to its limits."""
 
     UNKNOWN = "unknown"
     """It cannot be measured."""
@@ -74,7 +74,7 @@ def account(
     *,
     retry_seconds: float | None = None,
 ) -> Space:
-    """Say how the disk stands to its limits, by a measurement and the last plan; None: there is none."""
+    """Compare the disk with its limits, by a measurement and the last plan; None: there is none."""
     limits = config.disk
     total = None if usage is None else usage.total_bytes
     marks = bool(limits.high_watermark and total)

@@ -1,7 +1,7 @@
 """What happened, as one entry: the journal's line, the event for listeners and the log's line all follow from it.
 
-An entry has a name and facts, and the table of kinds says for each name what follows. What is not in the table
-is a condition that lasts: it is logged as a warning, under its own name.
+An entry has a name and facts, and the table of kinds says for each name what follows. What is not in the table,
+mostly conditions that last, is logged as a warning under its own name.
 
 Two names are alike: `release`, of an image that leaves the quarantine and is erased, and `released`, of a copy that
 leaves the count of its fleet before its image goes.

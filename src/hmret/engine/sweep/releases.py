@@ -35,7 +35,7 @@ class Releases:
     scanner: Scanner
     threads: Threads
     batch: int = 8
-    """How many copies are released at a time: so many still go after the fleet was paused."""
+    """How many copies are released at a time: this many still go after the fleet was paused."""
     refuses_all: bool = attrs.field(default=False, init=False)
     """Whether nothing more is released in this sweep."""
     has_refused: bool = attrs.field(default=False, init=False)

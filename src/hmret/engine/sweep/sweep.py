@@ -341,9 +341,9 @@ class Sweep:
                 ledger.add_ghosts(gone)
 
     async def _update_timers(self, survey: Survey, plan: Plan, ledger: SweepLedger) -> bool:
-        """Clear, prune and mark timers, and remember what tags point to; while a folder is lost, none of that is known.
+        """Remember what tags point to, and clear, prune and mark timers; while a folder is lost, timers are left alone.
 
-        Returns whether all unseen uses are on record.
+        Returns False if a use that was found after a gap could not be put on record.
         """
         surveyor = self.surveyor
         states = surveyor.states

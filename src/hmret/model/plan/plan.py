@@ -130,7 +130,7 @@ class Plan:
 
     @property
     def in_stead(self) -> Iterator[Choice]:
-        """The units of `substitutes`, one at a time: what to delete next, in this order."""
+        """The units of `substitutes`, one at a time: what to delete next in place of others, in this order."""
         return (choice for substitute in self.substitutes for choice in substitute.choices)
 
     def rows(self, choice: Choice) -> tuple[Verdict, ...]:
