@@ -15,12 +15,13 @@ from studies.vm_stream import Creation
 from hmret.engine.watch.disk import DiskWatch
 from hmret.model.clock.clock_guard import ClockReading
 from hmret.model.grouping import ReferenceIndex, Timers
-from hmret.model.images import DiskUsage, Image, Inventory, Key, Reference, Repository
+from hmret.model.images import DiskUsage, Image, Inventory, Repository
 from hmret.model.plan.decide import plan
 from hmret.model.plan.plan import Plan
 from hmret.model.policy.compiled import Policy
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.records.disk import DiskRecord
+from hmret.model.references import Key, Reference
 from hmret.model.times import datetime_of, nanoseconds_of
 from hmret.model.verdicts import Reason
 

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
         DiskUsage,
         Image,
         Inventory,
-        Reference,
         Remembered,
         Repository,
         SharedDisk,
@@ -51,7 +50,7 @@ if TYPE_CHECKING:
     from hmret.model.policy.rules import Rule
     from hmret.model.policy.window import DeletionWindow
     from hmret.model.protection import StaleReference
-    from hmret.model.references import ImageReference, parse_reference
+    from hmret.model.references import ImageReference, Reference, parse_reference
     from hmret.model.report import (
         DeletedImage,
         Leased,

@@ -11,7 +11,7 @@ import pytest
 from hmret.actors.scanner import Scanner, ScanResult
 from hmret.actors.state_keeper import StateKeeper, StatesLoaded
 from hmret.disk.layout import OWN, hex_of
-from hmret.model.images import Key
+from hmret.model.references import Key
 from support.builders import (
     DATA,
     START_NS,

@@ -12,7 +12,7 @@ from hmret.disk.deletion.recovery.quarantine_records import HeldImage
 from hmret.disk.deletion.trash.intents import TrashEntry
 from hmret.model.deletion import Deletion, Failed, Kept, RetireCriteria
 from hmret.model.errors import EngineClosedError
-from hmret.model.images import Key
+from hmret.model.references import Key
 from hmret.model.times import nanoseconds_of
 from hmret.model.verdicts import Reason
 from support.builders import (

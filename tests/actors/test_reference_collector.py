@@ -15,7 +15,8 @@ import pytest
 from hmret.actors.reference_collector import Collected, ReferenceCollector, ReferenceSource
 from hmret.disk.scans import checkpoints as cache_records
 from hmret.model.errors import EngineClosedError
-from hmret.model.images import Inventory, Key, Reference, Remembered
+from hmret.model.images import Inventory, Remembered
+from hmret.model.references import Key, Reference
 from hmret.model.tag_history import put_together
 from hmret.model.times import nanoseconds_of
 from support.builders import (

@@ -8,7 +8,7 @@ import pytest
 from hmret.actors.state_keeper import StateKeeper
 from hmret.model.clock.clock_guard import ClockRecord
 from hmret.model.errors import EngineClosedError
-from hmret.model.images import Key
+from hmret.model.references import Key
 from hmret.model.times import format_time
 from support.builders import (
     DATA,

@@ -9,7 +9,7 @@ import pytest
 
 import hmret
 from hmret import Reason
-from hmret.model.images import Reference
+from hmret.model.references import Reference
 from support.builders import DATA, START, FakeClock, digest
 from support.content_trees import (
     FRESH,

@@ -16,7 +16,7 @@ from hmret.engine.opening import open_engine
 from hmret.engine.opening_inspection import open_inspection
 from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
-from hmret.model.images import Key, Reference
+from hmret.model.references import Key, Reference
 from hmret.model.times import SECOND, format_time
 from support.builders import (
     DATA,

@@ -12,7 +12,8 @@ from hmret.engine.counters import Counters, Histogram
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
-from hmret.model.images import Cause, Key
+from hmret.model.images import Cause
+from hmret.model.references import Key
 from hmret.model.report import SweepReport, SweepStatus
 from hmret.model.times import SECOND
 from hmret.model.verdicts import Action, Reason

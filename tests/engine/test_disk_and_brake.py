@@ -16,11 +16,11 @@ from hmret.disk.layout import hex_of
 from hmret.engine.opening import open_engine
 from hmret.engine.opening_inspection import open_inspection
 from hmret.engine.platform import Platform
-from hmret.model.images import Key
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.policy.limits import DiskLimits
 from hmret.model.policy.rules import Rule
 from hmret.model.policy.window import DeletionWindow
+from hmret.model.references import Key
 from hmret.model.times import SECOND
 from hmret.model.verdicts import Reason
 from support.builders import (

@@ -17,7 +17,7 @@ from hmret.actors.threads import WorkerThreads
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
-from hmret.model.images import Key
+from hmret.model.references import Key
 from hmret.model.times import SECOND, format_time
 from support.builders import (
     DATA,

@@ -19,9 +19,9 @@ from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
 from hmret.model.errors import ImageNotFoundError
 from hmret.model.fleet import FleetState
-from hmret.model.images import Key
 from hmret.model.plan.decide import plan as make_plan
 from hmret.model.policy.fleet import FleetConfig
+from hmret.model.references import Key
 from hmret.model.report import SweepReport, SweepStatus
 from hmret.model.verdicts import Reason
 from hmret.settings.policy_document import policy_fingerprint

@@ -11,7 +11,7 @@ import hmret
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
-from hmret.model.images import Key
+from hmret.model.references import Key
 from support.bounds import IS_WHOLE
 from support.builders import (
     DATA,

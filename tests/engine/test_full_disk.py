@@ -8,7 +8,7 @@ import pytest
 
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
-from hmret.model.images import Key
+from hmret.model.references import Key
 from hmret.model.report import SweepStatus
 from support.builders import DATA, make_config, told
 from support.due_images import LAYOUTS, are_here, make_due

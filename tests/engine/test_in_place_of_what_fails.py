@@ -8,8 +8,8 @@ import pytest
 
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
-from hmret.model.images import Key
 from hmret.model.policy.limits import DiskLimits
+from hmret.model.references import Key
 from hmret.model.verdicts import Reason
 from support.builders import FakeClock, make_config
 from support.due_images import LAYOUTS, are_here, image_folder, make_due

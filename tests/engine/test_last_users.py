@@ -13,8 +13,8 @@ import pytest
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
-from hmret.model.images import Key
 from hmret.model.policy.config import AutoDelete
+from hmret.model.references import Key
 from support.builders import (
     DATA,
     START,

@@ -9,7 +9,7 @@ import hmret
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
 from hmret.engine.sweep import deletion_run as deleting
-from hmret.model.images import Key
+from hmret.model.references import Key
 from hmret.model.times import SECOND
 from support.builders import (
     DATA,

@@ -16,7 +16,7 @@ from hmret.engine.opening import open_engine
 from hmret.engine.overview.overview import Overview
 from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
-from hmret.model.images import Key
+from hmret.model.references import Key
 from support.builders import (
     START,
     START_NS,

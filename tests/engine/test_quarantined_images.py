@@ -16,8 +16,8 @@ from hmret.engine.opening import open_engine, open_quarantine
 from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
 from hmret.engine.sweep.ledger import SweepLedger
-from hmret.model.images import Key
 from hmret.model.plan.decide import deletion_of
+from hmret.model.references import Key
 from hmret.model.times import SECOND, format_time
 from support.builders import (
     DATA,

@@ -14,11 +14,11 @@ from hmret.disk.layout import HEX_DIGITS
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
-from hmret.model.images import Key
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.policy.limits import DiskLimits
 from hmret.model.policy.rules import Rule
 from hmret.model.policy.window import DeletionWindow
+from hmret.model.references import Key
 from hmret.model.report import SweepReport
 from support.builders import FakeClock, GatedThreads, make_config, told
 from support.due_images import LAYOUTS, are_here, make_due

@@ -23,7 +23,8 @@ from hmret.engine.opening_inspection import open_inspection
 from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
 from hmret.model.deletion import RetireCriteria
-from hmret.model.images import Cause, Key, Reference
+from hmret.model.images import Cause
+from hmret.model.references import Key, Reference
 from hmret.model.times import SECOND, format_time
 from support.builders import (
     DATA,

@@ -12,8 +12,8 @@ from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
 from hmret.model.errors import ConfigError, StopsTimersError
-from hmret.model.images import Key
 from hmret.model.policy.config import AutoDelete, RetentionConfig
+from hmret.model.references import Key
 from hmret.model.times import format_time, timedelta_nanoseconds
 from hmret.model.verdicts import Reason
 from support.builders import (

@@ -14,7 +14,8 @@ from hmret.engine.opening import open_engine
 from hmret.engine.opening_inspection import open_inspection
 from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
-from hmret.model.images import Cause, Key
+from hmret.model.images import Cause
+from hmret.model.references import Key
 from hmret.model.times import SECOND, format_time, timedelta_nanoseconds
 from support.builders import (
     DATA,

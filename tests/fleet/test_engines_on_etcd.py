@@ -17,9 +17,9 @@ from hmret.fleet.gateway import Gateway
 from hmret.fleet.keys import host_of
 from hmret.fleet.operating import FleetOperator
 from hmret.model.fleet import FleetState
-from hmret.model.images import Key
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.policy.fleet import FleetConfig
+from hmret.model.references import Key
 from hmret.model.times import nanoseconds_of
 from hmret.model.verdicts import Reason
 from support.builders import digest, has_image, make_config, make_image, make_state

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from datetime import timedelta
 
-from hmret.model.images import Image, Inventory, Key, Reference, Repository
+from hmret.model.images import Image, Inventory, Repository
 from hmret.model.policy.compiled import CompiledRule, Policy
 from hmret.model.policy.patterns import compile_patterns
+from hmret.model.references import Key, Reference
 from hmret.model.times import timedelta_nanoseconds
 from support.builders import START, START_NS, digest
 

@@ -4,7 +4,7 @@ import pytest
 
 from hmret.model.errors import InvalidReferenceError
 from hmret.model.grouping import ReferenceIndex, Timers
-from hmret.model.images import Reference
+from hmret.model.references import Reference
 from model.inventories import ALPINE, A, B, guest
 
 OTHER = "ghcr.io/kernel/x"

@@ -6,8 +6,9 @@ from datetime import datetime, timedelta
 import attrs
 import pytest
 
-from hmret.model.images import Image, Inventory, Reference, Remembered, Repository
+from hmret.model.images import Image, Inventory, Remembered, Repository
 from hmret.model.protection import StaleReference
+from hmret.model.references import Reference
 from hmret.model.tag_history import named_tags, unseen_tags
 from hmret.model.times import datetime_of, nanoseconds_of
 from model.inventories import (

@@ -7,8 +7,9 @@ from typing import Any
 import attrs
 import pytest
 
-from hmret.model.images import ContentOwners, Image, Inventory, Key, Reference, Remembered, Repository
+from hmret.model.images import ContentOwners, Image, Inventory, Remembered, Repository
 from hmret.model.protection import StaleReference
+from hmret.model.references import Key, Reference
 from model.inventories import ALPINE, NOW, NOW_NS, A, B, C, D, guest, make_image, make_inventory
 from support.protecting import Protection, protect as protect_at
 from support.shared_content import BASE, TOOL, content

@@ -6,13 +6,14 @@ from typing import Any
 import attrs
 import pytest
 
-from hmret.model.images import DiskUsage, Image, Key, SharedDisk
+from hmret.model.images import DiskUsage, Image, SharedDisk
 from hmret.model.plan.decide import plan
 from hmret.model.plan.forecast import summarize
 from hmret.model.plan.plan import Plan
 from hmret.model.policy.brake import Brake
 from hmret.model.policy.compiled import NEVER
 from hmret.model.policy.limits import DiskLimits
+from hmret.model.references import Key
 from hmret.model.verdicts import Holder, Reason
 from model.inventories import (
     ALPINE,

@@ -20,7 +20,7 @@ from hmret.disk.deletion.recovery.restoring import restore
 from hmret.disk.layout import hex_of
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
-from hmret.model.images import Key
+from hmret.model.references import Key
 from hmret.model.times import timedelta_nanoseconds
 from support.bounds import bound, part
 from support.builders import (

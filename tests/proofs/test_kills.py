@@ -17,7 +17,7 @@ import attrs
 import pytest
 
 from hmret.disk.layout import hex_of
-from hmret.model.images import Key
+from hmret.model.references import Key
 from hmret.model.times import format_time, timedelta_nanoseconds
 from proofs.mortal import Life, Mortals
 from support.bounds import IS_WHOLE, bound, part

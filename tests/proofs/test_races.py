@@ -18,7 +18,7 @@ from hmret import ImageNotFoundError, Retention
 from hmret.disk.layout import hex_of
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
-from hmret.model.images import Key
+from hmret.model.references import Key
 from hmret.model.times import timedelta_nanoseconds
 from support.bounds import bound
 from support.builders import FakeClock, digest, has_image, make_config, make_image, state_of

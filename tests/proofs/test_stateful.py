@@ -25,7 +25,7 @@ from hmret.actors import reference_collector
 from hmret.disk.layout import hex_of
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
-from hmret.model.images import Key
+from hmret.model.references import Key
 from hmret.model.times import parse_time, timedelta_nanoseconds
 from support.bounds import IS_WHOLE, bound
 from support.builders import (

@@ -15,7 +15,7 @@ from hmret.disk.layout import hex_of
 from hmret.engine.opening import open_engine
 from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
-from hmret.model.images import Key
+from hmret.model.references import Key
 from hmret.model.times import format_time
 from realfs.checking import Check
 from realfs.disk_log import Cut, DiskLog, draw_cuts, recorded

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from hmret.disk.layout import IMAGES, METADATA, REPOSITORIES, TRASH, hex_of
-from hmret.model.images import Key
+from hmret.model.references import Key
 from simulation.chronicle import Chronicle
 from simulation.clocks import VirtualClock
 from simulation.landmarks import (

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import attrs
 
 from hmret.disk.layout import IMAGES, digest_of
-from hmret.model.images import Key
+from hmret.model.references import Key
 from simulation.chronicle import Breach
 from simulation.landmarks import DATA
 from simulation.schedule import SteppedThreads

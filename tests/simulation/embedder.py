@@ -10,7 +10,7 @@ import trio
 
 from hmret.engine.retention import Retention
 from hmret.model.errors import EngineClosedError, ImageNotFoundError
-from hmret.model.images import Key
+from hmret.model.references import Key
 from simulation.hypeman import Hypeman
 from simulation.landmarks import Pulled, Tag, Work, content_of, repository_of
 from simulation.today import TodayHypeman

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable
 
 from hmret.disk.layout import IMAGES, METADATA, digest_of, hex_of
-from hmret.model.images import Key
+from hmret.model.references import Key
 from simulation.guests import Guests
 from simulation.landmarks import DATA, DISK, QUICK, Pulled, Tag, Work, path_of, short
 from simulation.mishaps import Mishaps

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import attrs
 
 from hmret.disk.layout import CONTENT, IMAGES, METADATA, REPOSITORIES, ROOTFS_NAMES, hex_of
-from hmret.model.images import Key
+from hmret.model.references import Key
 from support.memory_filesystem import ForeignOpen
 
 __all__ = [

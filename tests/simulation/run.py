@@ -24,8 +24,9 @@ from hmret.engine.platform import Platform
 from hmret.engine.retention import Retention
 from hmret.model.clock.clock_guard import ClockRecord
 from hmret.model.errors import ConfigError, DataDirMovedError
-from hmret.model.images import Cause, Key
+from hmret.model.images import Cause
 from hmret.model.policy.config import AutoDelete, RetentionConfig
+from hmret.model.references import Key
 from hmret.model.report import SweepStatus
 from hmret.model.times import SECOND
 from simulation.chronicle import Breach, Chronicle

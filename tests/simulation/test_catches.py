@@ -19,8 +19,9 @@ from hmret.disk.deletion.recovery.recovering import Recovery
 from hmret.engine.suspensions import Suspensions
 from hmret.engine.sweep.execution import NewSettings
 from hmret.engine.watch import folders as folder_watch
-from hmret.model.images import Image, Key
+from hmret.model.images import Image
 from hmret.model.plan.expiry import Expiry
+from hmret.model.references import Key
 from simulation.chronicle import Breach
 from simulation.run import run_seed
 from support.bounds import IS_WHOLE

@@ -6,8 +6,8 @@ import random
 import pytest
 
 from hmret.disk.layout import METADATA, hex_of
-from hmret.model.images import Key
 from hmret.model.policy.config import RetentionConfig
+from hmret.model.references import Key
 from simulation.chronicle import Breach, Chronicle
 from simulation.clocks import VirtualClock
 from simulation.guests import Guests

@@ -6,7 +6,7 @@ from datetime import timedelta
 from itertools import count
 
 from hmret.disk.layout import CONTENT, IMAGES, hex_of
-from hmret.model.images import Key
+from hmret.model.references import Key
 from simulation.guests import Guests
 from simulation.landmarks import DATA, QUICK, Pulled, Tag, Work, short
 from simulation.mishaps import Mishaps

@@ -36,9 +36,9 @@ from hmret.disk.layout import (
 from hmret.model.clock.clock_guard import ClockRecord
 from hmret.model.clock.looks import far_apart_ns
 from hmret.model.deletion import Deletion
-from hmret.model.images import Key
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.policy.patterns import compile_patterns
+from hmret.model.references import Key
 from hmret.model.times import SECOND, timedelta_nanoseconds
 from simulation.cache import ASIDE_PREFIX, IMAGE_PATH, Cache, aside_of
 from simulation.chronicle import Chronicle

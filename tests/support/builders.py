@@ -23,8 +23,8 @@ from hmret.disk.layout import IMAGES, RETENTION, digest_of, hex_of
 from hmret.engine.platform import Platform
 from hmret.model.clock.clock_guard import ClockReading
 from hmret.model.errors import EngineClosedError
-from hmret.model.images import Key
 from hmret.model.policy.config import AutoDelete, RetentionConfig
+from hmret.model.references import Key
 from hmret.model.times import SECOND, datetime_of, format_time, timedelta_nanoseconds
 from support.called import name_of
 from support.memory_filesystem import Call, MemoryFilesystem

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import attrs
 
 from hmret.disk.layout import HIDDEN_METADATA, METADATA, hex_of
-from hmret.model.images import Key
+from hmret.model.references import Key
 from hmret.model.times import timedelta_nanoseconds
 from support.builders import START, START_NS, FakeClock, digest, make_guest, make_image, make_state
 from support.content_trees import CONTENT, Host

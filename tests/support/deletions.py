@@ -5,7 +5,7 @@ import attrs
 from hmret.disk.deletion.outcomes import Outcome, Retired
 from hmret.disk.deletion.trash.intents import Copy, Intent, Link
 from hmret.model.deletion import Deletion, DueRow
-from hmret.model.images import Key
+from hmret.model.references import Key
 
 __all__ = ["deletion", "intent", "key_of", "plain", "tags_gone"]
 

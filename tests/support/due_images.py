@@ -4,7 +4,7 @@ import json
 from datetime import timedelta
 
 from hmret.disk.layout import CONTENT, IMAGES, REPOSITORIES, hex_of
-from hmret.model.images import Key
+from hmret.model.references import Key
 from hmret.model.times import timedelta_nanoseconds
 from support.builders import DATA, START, START_NS, digest, make_image, make_state
 from support.memory_filesystem import MemoryFilesystem

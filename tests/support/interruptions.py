@@ -8,7 +8,7 @@ import anyio
 import anyio.from_thread
 import attrs
 
-from hmret.model.images import Reference
+from hmret.model.references import Reference
 from support.content_trees import Host
 from support.memory_filesystem import Call, MemoryFilesystem
 from support.patience import PATIENCE

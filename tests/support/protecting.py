@@ -4,13 +4,14 @@ from collections.abc import Mapping
 
 import attrs
 
-from hmret.model.images import Inventory, Key, Remembered
+from hmret.model.images import Inventory, Remembered
 from hmret.model.protection import (
     StaleReference,
     protect_repository,
     protected_sources,
     stale_references,
 )
+from hmret.model.references import Key
 from hmret.model.tag_history import TagName, put_together
 
 __all__ = ["Protection", "protect"]

@@ -4,8 +4,9 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from hmret.model.images import Cause, ContentOwners, Image, Inventory, Key, Repository, Suspension
+from hmret.model.images import Cause, ContentOwners, Image, Inventory, Repository, Suspension
 from hmret.model.plan.plan import Plan
+from hmret.model.references import Key
 from hmret.model.verdicts import Reason, Verdict
 from model.inventories import ALPINE, DUE_NS, NOW_NS, A, make_image
 

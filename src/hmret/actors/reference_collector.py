@@ -30,9 +30,9 @@ from hmret.disk.scans.references import (
 )
 from hmret.model.errors import InvalidReferenceError
 from hmret.model.grouping import ReferenceIndex
-from hmret.model.images import Key, Reference, Remembered
+from hmret.model.images import Remembered
 from hmret.model.records.folders import FolderSeen
-from hmret.model.references import parsed
+from hmret.model.references import Key, Reference, parsed
 from hmret.model.tag_history import unseen_tags
 from hmret.model.values import frozen
 

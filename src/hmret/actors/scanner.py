@@ -24,8 +24,9 @@ from hmret.disk.scans.hard_links import HardLinks
 from hmret.disk.scans.image_folders import ImageFolders
 from hmret.disk.scans.packing import pack_images, read_images, unpack_images
 from hmret.model.grouping import Timers
-from hmret.model.images import ContentOwners, Image, Key, Obstacle, Reference, Repository
+from hmret.model.images import ContentOwners, Image, Obstacle, Repository
 from hmret.model.plan.selection import Choice
+from hmret.model.references import Key, Reference
 from hmret.model.values import frozen
 
 _RECORD: CacheRecord[FolderScan] = CacheRecord("images.snapshot", pack_images, unpack_images)

@@ -22,7 +22,8 @@ from hmret.disk.scans.checkpoints import CacheRecord
 from hmret.disk.scans.packing import pack, read_states, unpack_states, weigh
 from hmret.model.clock.clock_guard import ClockRecord
 from hmret.model.grouping import Timers
-from hmret.model.images import Image, Key, Repository
+from hmret.model.images import Image, Repository
+from hmret.model.references import Key
 from hmret.model.values import frozen
 
 _RECORD: CacheRecord[StateFolder] = CacheRecord("states.snapshot", pack, unpack_states)

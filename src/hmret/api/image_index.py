@@ -25,8 +25,8 @@ from hmret.api.problems import Problem
 from hmret.api.repository_table import STAYS, RepositoryTable
 from hmret.api.user_table import UserTable
 from hmret.engine.retention import Retention
-from hmret.model.images import Key
 from hmret.model.plan.plan import Plan
+from hmret.model.references import Key
 from hmret.model.report import SweepReport
 from hmret.model.values import define, frozen
 from hmret.model.verdicts import Action, Reason, Verdict

@@ -6,8 +6,8 @@ from itertools import islice
 
 import attrs
 
-from hmret.model.images import Key
 from hmret.model.plan.plan import Plan
+from hmret.model.references import Key
 from hmret.model.values import define, frozen
 
 MOST_IMAGES = 100

@@ -10,9 +10,10 @@ from typing import Any
 
 import attrs
 
-from hmret.model.images import Cause, Key
+from hmret.model.images import Cause
 from hmret.model.plan.forecast import Outlook, summarize
 from hmret.model.plan.plan import Plan
+from hmret.model.references import Key
 from hmret.model.report import SweepReport, SweepStatus
 from hmret.model.times import SECOND, nanoseconds_of
 from hmret.model.values import define

@@ -7,13 +7,13 @@ from hmret.disk.layout import CONTENT, DIGEST_HEX, IMAGES, digest_of, hex_of, pa
 from hmret.engine.planner import Planner
 from hmret.engine.surveyor import Survey, Surveyor
 from hmret.model.errors import ImageNotFoundError, InvalidReferenceError
-from hmret.model.images import Key, Suspension
+from hmret.model.images import Suspension
 from hmret.model.plan.plan import Plan
 from hmret.model.plan.pressure import without_state_of_other_policy
 from hmret.model.plan.search import find_images, is_digest, is_searchable, sole_image
 from hmret.model.policy.compiled import Policy
 from hmret.model.policy.config import RetentionConfig
-from hmret.model.references import ImageReference, parse_reference
+from hmret.model.references import ImageReference, Key, parse_reference
 from hmret.model.values import frozen
 from hmret.model.verdicts import Verdict
 

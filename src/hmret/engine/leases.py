@@ -18,8 +18,8 @@ from hmret.disk.records.engine import LEASES, load_leases, save_leases
 from hmret.engine.platform import Platform
 from hmret.model.clock.unwatched import NO_GAPS, Gaps
 from hmret.model.errors import EngineClosedError
-from hmret.model.images import Key
 from hmret.model.records.leases import Lease, LeaseRecord
+from hmret.model.references import Key
 from hmret.model.report import Leased
 from hmret.model.times import SECOND, datetime_of, timedelta_nanoseconds
 from hmret.model.values import define

@@ -11,12 +11,13 @@ from hmret.actors.scanner import Scanner
 from hmret.actors.threads import Threads
 from hmret.model.deletion import Deletion
 from hmret.model.fleet import FleetLink, FleetState, FleetView
-from hmret.model.images import Image, Inventory, Key
+from hmret.model.images import Image, Inventory
 from hmret.model.plan.decide import plan
 from hmret.model.plan.plan import Plan
 from hmret.model.plan.selection import with_obstacles
 from hmret.model.policy.compiled import Policy
 from hmret.model.policy.config import RetentionConfig
+from hmret.model.references import Key
 from hmret.model.values import define
 from hmret.model.verdicts import Reason
 

@@ -30,12 +30,12 @@ from hmret.model.clock.clock_guard import ClockReading, ClockRecord, watch_clock
 from hmret.model.clock.looks import Watched
 from hmret.model.fleet import FleetLink
 from hmret.model.grouping import ReferenceIndex, Timers
-from hmret.model.images import ContentOwners, DiskUsage, Inventory, Key, Reference, Suspension
+from hmret.model.images import ContentOwners, DiskUsage, Inventory, Suspension
 from hmret.model.plan.plan import Plan
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.records.folders import FolderSeen
 from hmret.model.records.leases import Lease
-from hmret.model.references import forget_references
+from hmret.model.references import Key, Reference, forget_references
 from hmret.model.times import SECOND, datetime_of, nanoseconds_of
 from hmret.model.values import define, frozen
 

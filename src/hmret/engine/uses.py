@@ -7,8 +7,7 @@ from hmret.engine.events import EventHub
 from hmret.engine.surveyor import Surveyor
 from hmret.engine.sweep.entries import Entry, write_entries
 from hmret.model.errors import ImageNotFoundError
-from hmret.model.images import Key
-from hmret.model.references import ImageReference
+from hmret.model.references import ImageReference, Key
 from hmret.model.report import MarkedUsed
 from hmret.model.values import frozen
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Set as AbstractSet
 import attrs
 import msgspec
 
-from hmret.model.images import Image, Key
+from hmret.model.images import Image
+from hmret.model.references import Key
 from hmret.model.values import frozen
 from hmret.model.verdicts import Reason
 

@@ -6,18 +6,14 @@ A plan relies on that to evaluate again only the repositories for which some obj
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Self, overload
+from typing import Self, overload
 
-from hmret.model.references import parsed
-
-if TYPE_CHECKING:
-    from hmret.model.images import Key, Reference
-
+from hmret.model.references import Key, Reference, parsed
 
 _NO_TIMERS: Mapping[str, int | None] = {}
 
 
-class Timers(Mapping["Key", int | None]):
+class Timers(Mapping[Key, int | None]):
     """The `unused_since` of each image that has a state file, in nanoseconds; None: unset or unreadable."""
 
     __slots__ = ("by_repository",)
@@ -31,7 +27,7 @@ class Timers(Mapping["Key", int | None]):
         return self.by_repository.get(name, _NO_TIMERS)
 
     @classmethod
-    def of(cls, timers: Mapping["Key", int | None]) -> "Timers":
+    def of(cls, timers: Mapping[Key, int | None]) -> "Timers":
         """Group timers by repository."""
         if isinstance(timers, cls):
             return timers
@@ -40,13 +36,13 @@ class Timers(Mapping["Key", int | None]):
             by_repository.setdefault(repository, {})[digest] = since_ns
         return cls(by_repository)
 
-    def __getitem__(self, key: "Key") -> int | None:
+    def __getitem__(self, key: Key) -> int | None:
         return self.by_repository[key[0]][key[1]]
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, tuple) and key[1] in self.by_repository.get(key[0], ())
 
-    def __iter__(self) -> Iterator["Key"]:
+    def __iter__(self) -> Iterator[Key]:
         for repository, timers in self.by_repository.items():
             for digest in timers:
                 yield repository, digest
@@ -55,13 +51,13 @@ class Timers(Mapping["Key", int | None]):
         return sum(map(len, self.by_repository.values()))
 
 
-class ReferenceIndex(Sequence["Reference"]):
+class ReferenceIndex(Sequence[Reference]):
     """All references, and for each repository those that name it."""
 
     __slots__ = ("_all", "_digests", "_names", "by_repository")
 
     def __init__(
-        self, references: Sequence["Reference"], by_repository: Mapping[str, tuple["Reference", ...]]
+        self, references: Sequence[Reference], by_repository: Mapping[str, tuple[Reference, ...]]
     ) -> None:
         self._all = references
         self.by_repository = by_repository
@@ -87,12 +83,12 @@ class ReferenceIndex(Sequence["Reference"]):
             self._digests = frozenset(image.digest for image in images if image.digest is not None)
         return self._digests
 
-    def naming(self, repository: str) -> tuple["Reference", ...]:
+    def naming(self, repository: str) -> tuple[Reference, ...]:
         """Return the references that name a repository."""
         return self.by_repository.get(repository, ())
 
     @classmethod
-    def of(cls, references: Iterable["Reference"]) -> "ReferenceIndex":
+    def of(cls, references: Iterable[Reference]) -> "ReferenceIndex":
         """Group references by repository.
 
         Raises:
@@ -102,7 +98,7 @@ class ReferenceIndex(Sequence["Reference"]):
             return references
         return cls((), {}).changed((), references)
 
-    def changed(self, gone: Iterable["Reference"], come: Iterable["Reference"]) -> Self:
+    def changed(self, gone: Iterable[Reference], come: Iterable[Reference]) -> Self:
         """Return an index with some references replaced; groups that are not affected stay the same objects.
 
         What has gone is recognised by identity.
@@ -129,19 +125,19 @@ class ReferenceIndex(Sequence["Reference"]):
         return type(self)((*kept_all, *added), groups)
 
     @overload
-    def __getitem__(self, index: int) -> "Reference": ...
+    def __getitem__(self, index: int) -> Reference: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence["Reference"]: ...
+    def __getitem__(self, index: slice) -> Sequence[Reference]: ...
     def __getitem__(self, index: int | slice) -> "Reference | Sequence[Reference]":
         return self._all[index]
 
-    def __iter__(self) -> Iterator["Reference"]:
+    def __iter__(self) -> Iterator[Reference]:
         return iter(self._all)
 
     def __len__(self) -> int:
         return len(self._all)
 
 
-def _repositories(reference: "Reference") -> set[str]:
+def _repositories(reference: Reference) -> set[str]:
     """List the repositories that a reference names."""
     return {parsed(text).repository for text in reference.texts}

@@ -11,10 +11,8 @@ from hmret.model.clock.unwatched import NO_GAPS, Gaps
 from hmret.model.fleet import FleetView
 from hmret.model.grouping import ReferenceIndex, Timers
 from hmret.model.origins import Builds
+from hmret.model.references import Key, Reference
 from hmret.model.values import frozen
-
-Key = tuple[str, str]
-"""Identifies an image: its normalised repository and its digest (`sha256:` and 64 hex digits)."""
 
 
 class SharedDisk(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -154,36 +152,6 @@ class ContentOwners(Mapping[str, tuple[str, ...]]):
 
     def __len__(self) -> int:
         return len(self._owners)
-
-
-class Reference(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """One reference of something on the host to an image that it needs.
-
-    Embedders return these from their own reference sources; for hypeman's metadata files hmret makes them
-    itself.
-    """
-
-    source: str
-    """What needs the image: `instance/ID`, `snapshot/ID` or an embedder's own name; shown to people."""
-    image: str = ""
-    """The reference as the user typed it, by tag or digest; empty: none."""
-    resolved_image: str = ""
-    """The digest-pinned reference that really boots. Empty: unknown, and then past targets of the tag count."""
-    created_at: datetime | None = None
-    """When the guest, snapshot or other source was made; None: not known."""
-    saved_state: tuple[str, ...] | None = None
-    """The images whose disks its saved state opens, as references by digest; they are in use too. Empty: the
-    saved state names none. None: there is no saved state. A source with a saved state may have been forked
-    from an older one, so its `created_at` proves nothing about what its tag pointed to when it was started.
-    """
-    name: str = ""
-    """The name that people use for the source; shown beside `source`, otherwise unused. Empty: unknown."""
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """All image references in it."""
-        named = (self.image, self.resolved_image, *(self.saved_state or ()))
-        return tuple(text for text in named if text)
 
 
 Thing = tuple[str, datetime | None]

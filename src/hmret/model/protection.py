@@ -8,7 +8,8 @@ from operator import attrgetter
 import attrs
 import msgspec
 
-from hmret.model.images import Image, Inventory, Key, Reference, Remembered
+from hmret.model.images import Image, Inventory, Remembered
+from hmret.model.references import Key, Reference
 from hmret.model.tag_history import (
     TagName,
     current_digest,

@@ -10,8 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 
-from hmret.model.images import Image, Inventory, Reference, Remembered, Repository, Thing
-from hmret.model.references import ImageReference, parsed
+from hmret.model.images import Image, Inventory, Remembered, Repository, Thing
+from hmret.model.references import ImageReference, Reference, parsed
 from hmret.model.times import SECOND, nanoseconds_of
 from hmret.model.values import frozen
 

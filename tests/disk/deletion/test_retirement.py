@@ -27,7 +27,7 @@ from hmret.disk.fingerprints import SETTLING_NS
 from hmret.disk.folders import let_go
 from hmret.disk.layout import DELETED, HIDDEN_METADATA, IMAGES, METADATA, OWN, RETENTION, TRASH, Layout
 from hmret.model.deletion import Deletion, Failed, Kept, RetireCriteria
-from hmret.model.images import Key
+from hmret.model.references import Key
 from hmret.model.times import SECOND
 from hmret.model.verdicts import Reason
 from support.bounds import bound

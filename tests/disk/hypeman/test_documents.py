@@ -16,7 +16,7 @@ from hmret.disk.hypeman.documents import (
     read_snapshot,
     read_state,
 )
-from hmret.model.images import Reference
+from hmret.model.references import Reference
 from hmret.model.times import SECOND, parse_time
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "hypeman-data.tar.gz"

@@ -11,7 +11,8 @@ from disk.hosts import Host
 from hmret.disk.hypeman.images import FolderScan
 from hmret.disk.hypeman.rows import Rows, RowsFound
 from hmret.disk.layout import Layout, hex_of
-from hmret.model.images import Image, Reference
+from hmret.model.images import Image
+from hmret.model.references import Reference
 from support.builders import DATA, digest
 from support.content_files import content_of, put_content, put_legacy, put_link, scan_all
 

@@ -28,7 +28,8 @@ from hmret.disk.scans.packing import (
     weigh,
 )
 from hmret.disk.scans.references import ReferenceFile
-from hmret.model.images import Image, Reference, Repository, SharedDisk
+from hmret.model.images import Image, Repository, SharedDisk
+from hmret.model.references import Reference
 from hmret.model.times import SECOND
 from support.builders import START, START_NS, FakeClock, digest, make_image, make_state
 

@@ -20,7 +20,7 @@ from hmret.disk.scans.references import (
     look_at_references,
     read_reference_files,
 )
-from hmret.model.images import Reference
+from hmret.model.references import Reference
 from support.builders import DATA, FakeClock, make_guest, make_snapshot
 
 ALPINE = "docker.io/library/alpine"

@@ -13,21 +13,12 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from hmret.model.errors import InvalidReferenceError
 from hmret.model.grouping import Timers
-from hmret.model.images import (
-    Cause,
-    Image,
-    Inventory,
-    Key,
-    Reference,
-    Remembered,
-    Repository,
-    SharedDisk,
-    Suspension,
-)
+from hmret.model.images import Cause, Image, Inventory, Remembered, Repository, SharedDisk, Suspension
 from hmret.model.plan.decide import plan
 from hmret.model.plan.plan import Plan
 from hmret.model.policy.compiled import Policy
 from hmret.model.protection import StaleReference
+from hmret.model.references import Key, Reference
 from hmret.model.times import SECOND, datetime_of
 from hmret.model.verdicts import Action, Reason, Summary
 from model.inventories import (

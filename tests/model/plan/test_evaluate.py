@@ -10,12 +10,13 @@ import msgspec
 import pytest
 
 from hmret.model.fleet import CopyFacts, CopyRules, FleetSettings, FleetState, FleetView, Paused
-from hmret.model.images import Cause, Image, Inventory, Reference, Suspension
+from hmret.model.images import Cause, Image, Inventory, Suspension
 from hmret.model.plan.decide import plan
 from hmret.model.plan.plan import Plan
 from hmret.model.policy.brake import Brake
 from hmret.model.policy.compiled import NEVER
 from hmret.model.policy.window import DeletionWindow
+from hmret.model.references import Reference
 from hmret.model.times import SECOND
 from hmret.model.verdicts import ACTIONS, Action, Reason, Verdict
 from model.inventories import (

@@ -6,10 +6,11 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from hmret.model.images import Cause, Inventory, Key, SharedDisk, Suspension
+from hmret.model.images import Cause, Inventory, SharedDisk, Suspension
 from hmret.model.plan.decide import plan
 from hmret.model.plan.forecast import DAYS, HORIZONS, Due, Outlook, ReasonTotal, summarize
 from hmret.model.policy.compiled import NEVER
+from hmret.model.references import Key
 from hmret.model.times import SECOND
 from hmret.model.verdicts import Action, Reason
 from model.inventories import (

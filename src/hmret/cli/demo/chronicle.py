@@ -9,8 +9,8 @@ import attrs
 
 from hmret.cli.demo.clock import DAY, DemoClock
 from hmret.cli.display.tables import format_size
-from hmret.model.images import Key
 from hmret.model.plan.plan import Plan
+from hmret.model.references import Key
 from hmret.model.times import parse_time
 from hmret.model.values import define, frozen
 from hmret.model.verdicts import Action, Reason, Verdict

@@ -17,8 +17,7 @@ from hmret.cli.display.tables import format_size
 from hmret.disk.filesystem import POSIX
 from hmret.disk.layout import METADATA
 from hmret.engine.retention import Retention
-from hmret.model.images import Key
-from hmret.model.references import parse_reference
+from hmret.model.references import Key, parse_reference
 from hmret.model.times import format_time
 from hmret.model.values import define
 

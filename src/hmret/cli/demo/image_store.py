@@ -14,8 +14,7 @@ from hmret.cli.demo.clock import DemoClock
 from hmret.disk.hypeman.images import BLOCK
 from hmret.disk.hypeman.links import link_target, pointed_to, tag_folder
 from hmret.disk.layout import CONTENT, IMAGES, INSTALLING, METADATA, TAG_STAGE, Layout, digest_of, hex_of
-from hmret.model.images import Key
-from hmret.model.references import ImageReference
+from hmret.model.references import ImageReference, Key
 from hmret.model.times import format_time
 from hmret.model.values import frozen
 

@@ -12,8 +12,8 @@ from hmret.cli.demo.host import Host
 from hmret.cli.demo.image_store import DISK, StoredImage, hash_disk
 from hmret.cli.display.tables import format_size
 from hmret.disk.layout import METADATA, RETENTION, TRASH, hex_of
-from hmret.model.images import Key
 from hmret.model.plan.plan import Plan
+from hmret.model.references import Key
 from hmret.model.values import frozen
 from hmret.model.verdicts import Reason, Verdict
 

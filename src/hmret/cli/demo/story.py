@@ -17,10 +17,10 @@ from hmret.cli.demo.host import Host
 from hmret.cli.demo.image_store import StoredImage
 from hmret.cli.display.tables import format_size
 from hmret.engine.retention import Retention
-from hmret.model.images import Key
 from hmret.model.plan.plan import Plan
 from hmret.model.policy.limits import DiskLimits
 from hmret.model.policy.rules import Rule
+from hmret.model.references import Key
 from hmret.model.values import define
 from hmret.model.verdicts import Reason
 

@@ -10,8 +10,9 @@ from hmret.disk.folders import opened_data_folder
 from hmret.disk.hypeman.scan import OddTagError, resolve_tag
 from hmret.disk.layout import IMAGES
 from hmret.model.grouping import ReferenceIndex
-from hmret.model.images import ContentOwners, Image, Inventory, Key, Reference, Remembered, Repository
+from hmret.model.images import ContentOwners, Image, Inventory, Remembered, Repository
 from hmret.model.protection import protected_keys
+from hmret.model.references import Key, Reference
 from hmret.model.tag_history import named_tags
 from hmret.model.times import nanoseconds_of
 from hmret.model.values import frozen

@@ -22,7 +22,7 @@ from hmret.disk.deletion.trash.intents import NO_CONTENT, Copy, Intent
 from hmret.disk.hypeman.images import ImageFound, read_digest_folder
 from hmret.disk.layout import CONTENT, IMAGES, ROOTFS_NAMES, Layout, hex_of
 from hmret.model.deletion import Deletion, Failed, Kept
-from hmret.model.images import Key
+from hmret.model.references import Key
 from hmret.model.values import define, frozen
 from hmret.model.verdicts import Reason
 

@@ -13,8 +13,9 @@ from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import opened_folder
 from hmret.disk.hypeman.folder_contents import contents_of
 from hmret.disk.layout import CONTENT, IMAGES, hex_of
-from hmret.model.images import Key, Obstacle
+from hmret.model.images import Obstacle
 from hmret.model.plan.selection import Choice
+from hmret.model.references import Key
 from hmret.model.values import define
 
 

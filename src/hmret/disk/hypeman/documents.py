@@ -10,9 +10,8 @@ from typing import Annotated, TypeVar
 import msgspec
 
 from hmret.model.errors import InvalidReferenceError
-from hmret.model.images import Reference
 from hmret.model.origins import LABEL
-from hmret.model.references import parsed
+from hmret.model.references import Reference, parsed
 from hmret.model.times import format_time, parse_time
 
 S = TypeVar("S", bound=msgspec.Struct)

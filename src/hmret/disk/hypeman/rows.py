@@ -22,7 +22,8 @@ from hmret.disk.hypeman.precedence import (
 )
 from hmret.disk.hypeman.repositories import repository_of
 from hmret.disk.layout import CONTENT, IMAGES, REPOSITORIES, hex_of
-from hmret.model.images import ContentOwners, Image, Reference, Repository
+from hmret.model.images import ContentOwners, Image, Repository
+from hmret.model.references import Reference
 from hmret.model.values import define, frozen
 
 Names = str | tuple[str, ...]

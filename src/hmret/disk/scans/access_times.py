@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import open_data_folder, opened
 from hmret.disk.layout import CONTENT, IMAGES, ROOTFS_NAMES, hex_of
-from hmret.model.images import Key
+from hmret.model.references import Key
 
 DiskOfRow = tuple[Key, bool, bool]
 """A row, whether it stands for content, and whether its repository has a folder of its own."""

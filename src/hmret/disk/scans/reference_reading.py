@@ -15,8 +15,7 @@ from hmret.disk.folders import BATCH, CHUNK, read_file
 from hmret.disk.hypeman.documents import UnreadableError, read_guest, read_snapshot
 from hmret.disk.hypeman.saved_states import SavedState, UnreadableSavedStateError, read_saved_state
 from hmret.disk.scans.reference_watch import ReferenceFile
-from hmret.model.images import Reference
-from hmret.model.references import parsed
+from hmret.model.references import Reference, parsed
 
 _READERS: Mapping[str, Callable[[bytes, str], tuple[Reference, ...]]] = {
     "instance": read_guest,

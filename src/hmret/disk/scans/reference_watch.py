@@ -9,7 +9,7 @@ from hmret.disk.filesystem import Filesystem
 from hmret.disk.fingerprints import Fingerprint
 from hmret.disk.hypeman.saved_states import SavedState
 from hmret.disk.watched_paths import WatchedPaths
-from hmret.model.images import Reference
+from hmret.model.references import Reference
 from hmret.model.values import frozen
 
 

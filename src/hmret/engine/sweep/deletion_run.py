@@ -28,7 +28,7 @@ from hmret.engine.sweep.ledger import SweepLedger
 from hmret.engine.sweep.quarantine import Quarantine
 from hmret.engine.watch.backoff import Backoff
 from hmret.model.deletion import Deletion, Failed, Kept, RetireCriteria
-from hmret.model.images import Key
+from hmret.model.references import Key
 from hmret.model.times import SECOND
 from hmret.model.values import define, frozen
 

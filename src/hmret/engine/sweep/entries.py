@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hmret.engine.log import log_event
-from hmret.model.images import Key
+from hmret.model.references import Key
 from hmret.model.times import format_time
 from hmret.model.values import frozen
 

@@ -19,12 +19,12 @@ from hmret.engine.sweep.entries import Entry
 from hmret.engine.sweep.ledger import SweepLedger
 from hmret.engine.sweep.quarantine import Quarantine
 from hmret.model.deletion import Deletion
-from hmret.model.images import Key
 from hmret.model.plan.decide import deletion_of
 from hmret.model.plan.plan import Plan
 from hmret.model.plan.pressure import without_state_of_other_policy
 from hmret.model.plan.selection import BytesFreed, Choice, Substitute, apparent_bytes
 from hmret.model.policy.config import RetentionConfig
+from hmret.model.references import Key
 from hmret.model.times import datetime_of
 from hmret.model.values import define
 from hmret.model.verdicts import Reason

@@ -17,8 +17,9 @@ from hmret.engine.counters import Counters
 from hmret.engine.sweep.entries import Entry, Facts, write_entries
 from hmret.model.deletion import Deletion, Failed, Kept
 from hmret.model.fleet import ReleaseOutcome
-from hmret.model.images import Key, Obstacle, Suspension
+from hmret.model.images import Obstacle, Suspension
 from hmret.model.plan.plan import Plan
+from hmret.model.references import Key
 from hmret.model.report import DeletedImage, SweepError, SweepReport, SweepStatus
 from hmret.model.times import datetime_of, format_time
 from hmret.model.values import define

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import attrs
 
-from hmret.model.images import Key
+from hmret.model.references import Key
 from hmret.model.values import define
 
 # More than a host marks used between two sweeps. Where no sweep happens, as with retention switched off, this bounds

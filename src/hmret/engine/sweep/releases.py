@@ -16,8 +16,8 @@ from hmret.engine.sweep.ledger import SweepLedger
 from hmret.model.deletion import Deletion
 from hmret.model.errors import EngineClosedError
 from hmret.model.fleet import FleetLink, ReleaseOutcome
-from hmret.model.images import Key
 from hmret.model.plan.fleet.judge import is_whole, repeated_units
+from hmret.model.references import Key
 from hmret.model.values import define
 from hmret.model.verdicts import Reason
 

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable, Iterable
 import attrs
 
 from hmret.engine.watch.saving import try_to_save
-from hmret.model.images import Key
 from hmret.model.records.backoff import FailureRecord
+from hmret.model.references import Key
 from hmret.model.times import SECOND
 from hmret.model.values import define
 

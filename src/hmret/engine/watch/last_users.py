@@ -10,9 +10,10 @@ import attrs
 
 from hmret.engine.watch.saving import try_to_save
 from hmret.model.grouping import ReferenceIndex
-from hmret.model.images import Inventory, Key, Repository
+from hmret.model.images import Inventory, Repository
 from hmret.model.plan.plan import USERS_SHOWN, Plan
 from hmret.model.records.users import UsersRecord
+from hmret.model.references import Key
 from hmret.model.values import define
 
 

@@ -12,11 +12,7 @@ from operator import is_
 
 from hmret.model.clock.unwatched import Gaps
 from hmret.model.deletion import Deletion, DueRow
-from hmret.model.images import (
-    DiskUsage,
-    Inventory,
-    Key,
-)
+from hmret.model.images import DiskUsage, Inventory
 from hmret.model.plan.evaluate import PlanContext
 from hmret.model.plan.fleet.judge import FleetJudge
 from hmret.model.plan.fleet.step import FleetLimitStep, FleetStep, UnaskedStep
@@ -41,6 +37,7 @@ from hmret.model.protection import (
     names_above,
     protect_repository,
 )
+from hmret.model.references import Key
 from hmret.model.times import nanoseconds_of
 from hmret.model.verdicts import Reason
 

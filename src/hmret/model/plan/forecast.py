@@ -6,9 +6,10 @@ from datetime import date, datetime, timedelta
 
 import attrs
 
-from hmret.model.images import Image, Key, SharedDisk
+from hmret.model.images import Image, SharedDisk
 from hmret.model.plan.due_times import DAY_NS, DueTimes, Timed, add_to
 from hmret.model.plan.plan import Plan
+from hmret.model.references import Key
 from hmret.model.times import nanoseconds_of
 from hmret.model.values import define, frozen
 from hmret.model.verdicts import ACTIONS, Action, Reason

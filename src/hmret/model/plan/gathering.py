@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import chain
 
-from hmret.model.images import Inventory, Key, Remembered
+from hmret.model.images import Inventory, Remembered
 from hmret.model.plan.repository_plan import RepositoryPlan
 from hmret.model.plan.selection import Choice
 from hmret.model.plan.units import DueShared
 from hmret.model.protection import RepositoryProtection, StaleReference, stale_references
+from hmret.model.references import Key
 from hmret.model.tag_history import TagName, put_together
 from hmret.model.values import frozen
 from hmret.model.verdicts import Reason

@@ -8,7 +8,7 @@ import attrs
 import msgspec
 
 from hmret.model.grouping import ReferenceIndex
-from hmret.model.images import Image, Inventory, Key, Obstacle, Reference, Remembered, Repository, Suspension
+from hmret.model.images import Image, Inventory, Obstacle, Remembered, Repository, Suspension
 from hmret.model.plan.due_times import DueTimes, Timed
 from hmret.model.plan.evaluate import PlanContext
 from hmret.model.plan.fleet.judge import FleetJudge
@@ -26,7 +26,7 @@ from hmret.model.protection import (
     RepositoryProtection,
     StaleReference,
 )
-from hmret.model.references import ImageReference
+from hmret.model.references import ImageReference, Key, Reference
 from hmret.model.tag_history import TagName
 from hmret.model.values import frozen
 from hmret.model.verdicts import ACTIONS, Action, Holder, Reason, Summary, Verdict

@@ -4,9 +4,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 from hmret.model.errors import AmbiguousImageError
-from hmret.model.images import Key
 from hmret.model.plan.plan import Plan
-from hmret.model.references import parsed
+from hmret.model.references import Key, parsed
 
 _LISTED = 10
 """How many images a message lists."""

@@ -16,9 +16,10 @@ import attrs
 import msgspec
 
 from hmret.model.deletion import Deletion
-from hmret.model.images import Image, Inventory, Key, Obstacle
+from hmret.model.images import Image, Inventory, Obstacle
 from hmret.model.policy.brake import Brake, Braking
 from hmret.model.policy.window import DeletionWindow
+from hmret.model.references import Key
 from hmret.model.values import define, frozen
 from hmret.model.verdicts import Reason
 

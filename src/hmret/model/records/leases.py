@@ -1,6 +1,6 @@
 """Leases, and what is on record of those that survive a restart."""
 
-from hmret.model.images import Key
+from hmret.model.references import Key
 from hmret.model.values import frozen
 
 

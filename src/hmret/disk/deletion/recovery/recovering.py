@@ -44,7 +44,7 @@ from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import inode_of
 from hmret.disk.layout import IMAGES, TRASH
 from hmret.model.deletion import Failed, Kept
-from hmret.model.images import Key
+from hmret.model.references import Key
 from hmret.model.values import define, frozen
 
 

@@ -32,7 +32,7 @@ from hmret.disk.hypeman.retention_states.rereading import look_at_state
 from hmret.disk.hypeman.retention_states.writing import clear_state, write_states
 from hmret.disk.hypeman.scan import resolve_tag
 from hmret.disk.layout import CONTENT, HIDDEN_METADATA, IMAGES, METADATA, RETENTION, hex_of
-from hmret.model.images import Key
+from hmret.model.references import Key
 from hmret.model.values import define, frozen
 
 _NO_IMAGE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP))

@@ -14,7 +14,7 @@ from hmret.disk.deletion.trash.intents import Link
 from hmret.disk.hypeman.links import pointed_to, tag_folder
 from hmret.disk.hypeman.repositories import list_entries
 from hmret.disk.layout import HEX_DIGITS, TAG_NAME, TAG_STAGE, Layout, digest_of, hex_of
-from hmret.model.images import Key
+from hmret.model.references import Key
 from hmret.model.values import define, frozen
 
 _NO_TAGS: Mapping[str, Sequence[str]] = {}

@@ -15,7 +15,7 @@ from hmret.disk.folders import (
 )
 from hmret.disk.hypeman.documents import UnreadableError, read_state
 from hmret.disk.layout import RETENTION, hex_of
-from hmret.model.images import Key
+from hmret.model.references import Key
 from hmret.model.values import define, frozen
 
 _NO_STATE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP))

@@ -25,7 +25,7 @@ from hmret.disk.folders_ahead import FolderAhead
 from hmret.disk.hypeman.documents import UnreadableError, read_state
 from hmret.disk.layout import FOLDER_NAME, HEX_DIGITS, RETENTION, TAG_STAGE, are_digests, digest_of, hex_of
 from hmret.disk.watched_paths import changed_files
-from hmret.model.images import Key
+from hmret.model.references import Key
 from hmret.model.times import SECOND
 
 STATE_SUFFIX = ".json"

@@ -9,7 +9,7 @@ from hmret.disk.folders import make_data_folders, opened, opened_data_folder, re
 from hmret.disk.hypeman.documents import encode_state
 from hmret.disk.image_claim import UNCONTESTED, Claim
 from hmret.disk.layout import RETENTION, hex_of
-from hmret.model.images import Key
+from hmret.model.references import Key
 
 
 def write_states(
