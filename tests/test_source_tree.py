@@ -61,3 +61,13 @@ def imports_of(path: Path) -> Iterator[str]:
 
 def test_no_modules_import_one_another_in_a_circle() -> None:
     TopologicalSorter({name: set(imports_of(path)) for name, path in NAMES.items()}).prepare()
+
+
+def test_no_two_classes_have_one_public_name() -> None:
+    names = Counter(
+        node.name
+        for path in MODULES
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert [name for name, count in names.items() if count > 1] == []

@@ -276,7 +276,7 @@ def test_pages_put_together_are_all_that_matches(
     monkeypatch.setattr(catalog_module, "_RUN", 3)
     made = make_plan(images)
     columns = catalog_module._still_there(made, None, lambda: None)
-    rows = catalog_module.Rows(made, None, 0.0, columns, lambda: None)
+    rows = catalog_module.ImageRows(made, None, 0.0, columns, lambda: None)
     found: list[Verdict] = []
     after: str | None = None
     while True:

@@ -157,7 +157,7 @@ class _Columns:
 
 
 @define(eq=False)
-class Rows:
+class ImageRows:
     """The images of one plan that still exist, with the cached results of queries on them."""
 
     plan: Plan
@@ -254,7 +254,7 @@ class ImageIndex:
     _retention: Retention
     threads: Threads
     """One thread: pages share the cached results on a plan."""
-    _rows: Rows | None = None
+    _rows: ImageRows | None = None
     _lock: anyio.Lock = attrs.field(factory=anyio.Lock)
 
     async def page(self, query: Query, limit: int, after: str | None) -> Page:
@@ -266,12 +266,12 @@ class ImageIndex:
         cursor = None if after is None else decode_cursor(after, is_number=query.sort in _NUMBERS)
         return await self.ask(lambda rows: rows.page(query, limit, cursor))
 
-    async def ask(self, question: Callable[[Rows], T]) -> T:
+    async def ask(self, question: Callable[[ImageRows], T]) -> T:
         """Ask the images as they are now, in a thread; one question at a time."""
         rows = await self._current()
         return await self.threads.run(question, rows)
 
-    async def _current(self) -> Rows:
+    async def _current(self) -> ImageRows:
         async with self._lock:
             retention = self._retention
             made = retention.last_plan if retention.config.active else None
@@ -286,7 +286,7 @@ class ImageIndex:
                 plan = await retention.plan() if made is None else made
                 pause = self.threads.pause
                 columns = await self.threads.run(_still_there, plan, report, pause)
-                rows = self._rows = Rows(plan, report, now, columns, pause)
+                rows = self._rows = ImageRows(plan, report, now, columns, pause)
             return rows
 
 

@@ -11,7 +11,7 @@ from hmret.api.export import export_stream
 from hmret.api.http.requests import read_choice, read_count
 from hmret.api.http.responses import Answer, large_response
 from hmret.api.http.streams import write_event_id
-from hmret.api.image_index import ImageIndex, Rows, decode_cursor, encode_cursor, read_query
+from hmret.api.image_index import ImageIndex, ImageRows, decode_cursor, encode_cursor, read_query
 from hmret.api.repository_table import REPOSITORY_SORTS, RepositoryRow
 from hmret.api.user_table import UserRow
 from hmret.api.wire import structs_overview as structs
@@ -84,7 +84,7 @@ class OverviewCalls:
         cursor = request.query_params.get("after")
         after = None if cursor is None else decode_cursor(cursor, is_number=sort != "repository")[:2]
 
-        def page(rows: Rows) -> structs.RepositoriesDocument:
+        def page(rows: ImageRows) -> structs.RepositoriesDocument:
             table = rows.repositories
             found = table.slice(part, sort, descending=descending, after=after, limit=limit)
             following = None
@@ -106,7 +106,7 @@ class OverviewCalls:
         part = request.query_params.get("q", "")
         after = request.query_params.get("after", "")
 
-        def page(rows: Rows) -> structs.UsersDocument:
+        def page(rows: ImageRows) -> structs.UsersDocument:
             table = rows.users()
             matching = table.matching(part)
             found = [user for user in matching if user > after][: limit + 1]

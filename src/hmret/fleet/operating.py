@@ -9,7 +9,7 @@ import attrs
 
 from hmret.fleet.forgetting import forget_holder
 from hmret.fleet.keys import FleetKeys, generation_key
-from hmret.fleet.operator_reads import FleetReader, changed_meanwhile, is_current
+from hmret.fleet.operator_reads import OperatorReader, changed_meanwhile, is_current
 from hmret.fleet.scanning import scan_keys
 from hmret.fleet.settings import change_setting, encode_settings
 from hmret.fleet.store import (
@@ -36,7 +36,7 @@ _BATCH = 100
 
 
 @frozen(eq=False)
-class FleetOperator(FleetReader):
+class FleetOperator(OperatorReader):
     """One fleet, as an operator deals with it: also what changes it.
 
     Every call may raise `StoreError`, and, but for `init`, `FleetError` where there is no such fleet. A change

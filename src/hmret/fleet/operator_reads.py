@@ -48,7 +48,7 @@ def changed_meanwhile(fleet: str) -> FleetError:
 
 
 @frozen(eq=False)
-class FleetReader:
+class OperatorReader:
     """One fleet, as it stands in its store.
 
     Every call may raise `StoreError`, and `FleetError` where there is no such fleet or its settings are not readable.

@@ -31,7 +31,7 @@ class Form(Enum):
     JSON = auto()
 
 
-class Entries(list["Node"]):
+class MappingEntries(list["Node"]):
     """A mapping of a document: each key, followed by its value."""
 
     def pairs(self) -> list[tuple["Node", "Node"]]:
@@ -43,7 +43,7 @@ class Node:
     """A scalar, a list or a mapping."""
 
     content: object
-    """None, a boolean, a number, a text, a list, `Entries`, a typed mapping, or `UNREADABLE`."""
+    """None, a boolean, a number, a text, a list, `MappingEntries`, a typed mapping, or `UNREADABLE`."""
     shown: str
     """What messages call it."""
     text: str | None = None
@@ -88,7 +88,7 @@ class GivenValue:
 
         `each`: what an element is called, with its number from 1; empty: as the list is.
         """
-        if not isinstance(self.content, list | tuple) or isinstance(self.content, Entries):
+        if not isinstance(self.content, list | tuple) or isinstance(self.content, MappingEntries):
             raise self.unexpected(f"a list, each element {expected}")
         return [
             GivenValue(
@@ -134,7 +134,7 @@ class GivenValue:
     def pairs(self) -> list[tuple[Node, Node]]:
         """Return the keys and values of a mapping; raises ConfigError where the value is none."""
         match self.content:
-            case Entries() as entries:
+            case MappingEntries() as entries:
                 return entries.pairs()
             case Mapping() as mapping:
                 return [(Node(name, "", str(name)), typed_node(value)) for name, value in mapping.items()]
@@ -171,7 +171,7 @@ def _refuse_merged(place: SourceLocation, value: Node, names: Collection[str]) -
         if id(node) in seen:
             continue
         seen.add(id(node))
-        if isinstance(node.content, Entries):
+        if isinstance(node.content, MappingEntries):
             for key, merged in node.content.pairs():
                 if key.merges:
                     pending.append(merged)

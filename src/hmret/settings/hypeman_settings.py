@@ -9,7 +9,7 @@ from typing import Any
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.policy.limits import DiskLimits
 from hmret.model.sizes import format_exact_size, format_share
-from hmret.settings.given_values import Entries, GivenValue, Node
+from hmret.settings.given_values import GivenValue, MappingEntries, Node
 
 _IMAGE_STORAGE = "limits.max_image_storage"
 _METRICS = "metrics.port"
@@ -54,7 +54,7 @@ def doubt_neighbours(
 
 def _look_up(node: Node, path: Sequence[str]) -> str | None:
     for name in path:
-        if not isinstance(node.content, Entries):
+        if not isinstance(node.content, MappingEntries):
             return None
         found = [value for key, value in node.content.pairs() if key.text == name]
         if not found:

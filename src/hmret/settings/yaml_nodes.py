@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from hmret.settings.given_values import UNREADABLE, WHOLE_NUMBER, Entries, Form, GivenValue, Node
+from hmret.settings.given_values import UNREADABLE, WHOLE_NUMBER, Form, GivenValue, MappingEntries, Node
 from hmret.settings.source_location import SourceLocation, show
 
 LOADERS = ("CSafeLoader", "SafeLoader")
@@ -91,7 +91,7 @@ def _node(event: Any, loader: Any) -> Node:
     line = event.start_mark.line + 1
     match event:
         case yaml.MappingStartEvent():
-            return Node(Entries(), "a mapping", line=line)
+            return Node(MappingEntries(), "a mapping", line=line)
         case yaml.SequenceStartEvent():
             return Node([], "a list", line=line)
     tag, text, plain = event.tag, event.value, not event.style

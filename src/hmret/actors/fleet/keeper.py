@@ -8,9 +8,9 @@ from typing import TypeVar
 
 import anyio
 
-from hmret.actors.fleet.asking import Asking, Facts
 from hmret.actors.fleet.async_record import AsyncFleetRecord
 from hmret.actors.fleet.contact import Contact
+from hmret.actors.fleet.copy_lookup import CopyLookup, Facts
 from hmret.actors.fleet.holdings import Holdings
 from hmret.actors.fleet.housekeeping import Housekeeping, Summaries
 from hmret.actors.fleet.membership import MemberOptions, Membership, SessionOverError
@@ -75,7 +75,7 @@ class FleetKeeper(CallActor):
         self._holdings = Holdings(self._membership, threads)
         self._tokens = Tokens(self._membership, rng=rng)
         self._facts = Facts(self._membership)
-        self._asking = Asking(self._membership, self._facts, self._tokens)
+        self._asking = CopyLookup(self._membership, self._facts, self._tokens)
         self._releasing = Releasing(self._membership, self._holdings, self._tokens, self._facts)
         self._use_reports = UseReports(self._membership)
         self._summaries = Summaries(self._membership, self._holdings)

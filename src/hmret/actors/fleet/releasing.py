@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 import anyio
 
 from hmret.actors.batches import batches
-from hmret.actors.fleet.asking import Facts
+from hmret.actors.fleet.copy_lookup import Facts
 from hmret.actors.fleet.holdings import Holdings
 from hmret.actors.fleet.membership import Membership, SessionOverError
 from hmret.actors.fleet.tokens import Token, Tokens

@@ -28,7 +28,7 @@ class DemoEvent:
 
 
 @frozen
-class Deletion:
+class ReportedDeletion:
     """What the engine reported on deleting an image."""
 
     at: timedelta
@@ -49,7 +49,7 @@ class Chronicle:
     """The name of each image, deleted or not."""
     verdicts: dict[Key, Verdict] = attrs.field(factory=dict, init=False)
     """From the last plan."""
-    deleted: dict[Key, Deletion] = attrs.field(factory=dict, init=False)
+    deleted: dict[Key, ReportedDeletion] = attrs.field(factory=dict, init=False)
     found_open: dict[Key, timedelta] = attrs.field(factory=dict, init=False)
     """When the engine found an image's disk open."""
     marked_used: dict[Key, timedelta] = attrs.field(factory=dict, init=False)
@@ -81,7 +81,7 @@ class Chronicle:
                 since = self.clock.moment_of(parse_time(str(keys["unused_since"])))
                 freed_bytes = int(str(keys["bytes"]))
                 reason = Reason(str(keys.get("reason", Reason.EXPIRED)))
-                self.deleted[key] = Deletion(self.clock.elapsed, since, freed_bytes, reason)
+                self.deleted[key] = ReportedDeletion(self.clock.elapsed, since, freed_bytes, reason)
                 how = "in quarantine" if "quarantined_until" in keys else freed_text(freed_bytes)
                 self.tell("engine", event, f"deleted {name}, unused since day {day_of(since)}, {how}")
             case "image_restored":

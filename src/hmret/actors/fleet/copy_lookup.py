@@ -87,7 +87,7 @@ class Facts:
         return next(self._rules.reasons(settings, facts, self._membership.now()), None) is not None
 
 
-class Asking:
+class CopyLookup:
     """Reads what is asked for."""
 
     def __init__(self, membership: Membership, facts: Facts, tokens: Tokens) -> None:
