@@ -97,6 +97,10 @@ def test_a_copy_of_a_running_host_s_data_directory_is_not_taken_for_it(
     assert outcome.violations == []
 
 
+def _has_changed(cluster: Cluster, key: str, before: str) -> bool:
+    return cluster.ctl("get", key) != before
+
+
 def test_a_host_whose_record_was_put_back_from_a_backup_is_another_holder(
     etcd_cluster: Cluster, fleet_name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -109,7 +113,12 @@ def test_a_host_whose_record_was_put_back_from_a_backup_is_another_holder(
             host = processes.random.choice(field.hosts)
             former = holder_of(field, host)
             processes.back_up(host, tmp_path / f"backup{number}")
+            mark = etcd_cluster.ctl("get", keys.mark(former))
             _wait_releases(processes, 30)
+            # Until it has registered something, the record that is put back is as good as the one that is there.
+            wait_until(
+                partial(_has_changed, etcd_cluster, keys.mark(former), mark), "the host registers a copy"
+            )
             joined = processes.count("state", host=host, state="joined")
             processes.put_back(host, tmp_path / f"backup{number}")
             processes.wait_events("state", joined + 1, host=host, state="joined")
