@@ -16,6 +16,7 @@ from hmret.engine.retention import Retention
 from hmret.fleet.gateway import Gateway
 from hmret.fleet.keys import host_of
 from hmret.fleet.operating import FleetOperator
+from hmret.fleet.store import Put, Txn
 from hmret.model.fleet import FleetState
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.policy.fleet import FleetConfig
@@ -180,6 +181,9 @@ async def test_a_restore_of_etcd_is_noticed_and_nothing_goes_until_a_reset(
         await one.sweep()
         await other.sweep()
         await anyio.to_thread.run_sync(etcd.ctl, "snapshot", "save", str(backup))
+        # So many that what the hosts write after the restore does not reach what they have seen.
+        for number in range(50):
+            await store.transact(Txn((), (Put("/other", str(number)),)))
         make_image(folders[0][0], "ghcr.io/kernel/x", "b", tags=("vb",))
         await one.sweep()
         await until_registered(operator, B)
