@@ -154,7 +154,7 @@ async def test_told_to_stop_it_leaves_the_bytes_for_the_next_start(
 async def test_recovery_finds_nothing_in_a_new_directory(deleter: Deleter) -> None:
     recovery = await deleter.recover()
     assert (recovery.finished, recovery.freed_bytes, recovery.errors) == ((), 0, ())
-    assert not recovery.restored
+    assert not recovery.put_back
 
 
 async def test_recovery_frees_what_was_retired(deleter: Deleter, filesystem: MemoryFilesystem) -> None:
@@ -175,7 +175,7 @@ async def test_recovery_puts_back_what_somebody_has_open(
     opener = filesystem.hold_open(f"{DATA}/{place.folder}/{place.name}/rootfs.ext4")
     recovery = await deleter.recover()
     opener.close()
-    assert recovery.restored
+    assert recovery.put_back
     assert has_image(filesystem, candidate.key)
 
 

@@ -54,7 +54,7 @@ async def test_a_folder_that_holds_more_than_files_keeps_all_of_it_and_clears_ea
     assert (swept.deleted, swept.report.cleared_states, swept.report.open_images) == ([], 2, 0)
     assert cleared(host) == [(f"{A}@{D}", "broken"), (f"{B}@{D}", "broken")]
     (kept,) = told(caplog, "image_kept")
-    assert (kept["reason"], kept["detail"]) == ("broken", f"{folder}/latest: no file")
+    assert (kept["reason"], kept["detail"]) == ("broken", f"{folder}/latest: not a regular file")
     assert host.files() == without(before, state_path(A, "d"), state_path(B, "d"))
 
 

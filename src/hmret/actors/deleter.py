@@ -21,7 +21,7 @@ from hmret.disk.deletion.recovery.quarantine_records import (
     read_records,
 )
 from hmret.disk.deletion.recovery.recovering import Recovering, Recovery
-from hmret.disk.deletion.recovery.restoring import PutBack, recover_quarantine, restore
+from hmret.disk.deletion.recovery.restoring import Restoration, recover_quarantine, restore
 from hmret.disk.deletion.recovery.returned_tags import clear_ghosts_with_tags, reopen_undone
 from hmret.disk.deletion.retirement import retire
 from hmret.disk.deletion.tags.tag_folders import remove_empty_tag_folders
@@ -232,7 +232,7 @@ class Deleter(DiskActor):
         """
         return await self._ask(self._release, tuple(images), may_go_on)
 
-    async def restore(self, held: HeldImage, unused_since_ns: int) -> PutBack:
+    async def restore(self, held: HeldImage, unused_since_ns: int) -> Restoration:
         """Restore an image from quarantine; the caller has it in use and ensures that nothing releases it.
 
         Raises:

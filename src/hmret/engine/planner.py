@@ -22,10 +22,12 @@ from hmret.model.values import define
 from hmret.model.verdicts import Reason
 
 _FURTHER = 32
-"""How many of the images that could be deleted in place of others are looked at in the first round."""
+"""How many of the images that could go in place of others are looked at, or asked about, once one of those that go
+cannot; doubled each round.
+"""
 
 _PATIENCE = 60.0
-"""For how many seconds a sweep asks the fleet."""
+"""For how many seconds the fleet is asked for one plan."""
 
 
 @define(eq=False)
@@ -168,24 +170,27 @@ class FleetQuestions:
     )
     _asked: set[str] = attrs.field(factory=set, init=False)
     _further: int = attrs.field(default=0, init=False)
-    _has_begun: bool = attrs.field(default=False, init=False)
+    _is_first_round_over: bool = attrs.field(default=False, init=False)
+    """Whether all that a plan would delete was asked about; not while all that was learned is that the host has joined
+    or that the fleet goes on, so that the next plan counts as the first.
+    """
 
     def view(self) -> FleetView:
         """Return what is known now."""
         return self.link.view()
 
     async def ask(self, made: Plan) -> bool:
-        """Ask what a plan depends on; returns whether more is known than it was made with."""
-        is_first, self._has_begun = not self._has_begun, True
+        """Ask what a plan depends on; returns whether the plan is to be made again."""
+        is_first, self._is_first_round_over = not self._is_first_round_over, True
         if is_first and self.link.state is FleetState.JOINING and (made.expired or made.pressure is not None):
             # A question waits until this host has joined, or for a while.
             await self._ask(())
-            self._has_begun = self.link.state is FleetState.JOINING
+            self._is_first_round_over = self.link.state is FleetState.JOINING
             return True
         if is_first and self.asks_all and made.reasons[Reason.FLEET_PAUSED]:
             # Somebody may have resumed since the settings were last read.
             await self._ask(())
-            self._has_begun = _is_paused(self.link.view())
+            self._is_first_round_over = _is_paused(self.link.view())
             return True
         wanted = made.to_ask if is_first else made.unasked
         new = [digest for digest in wanted if digest not in self._asked]

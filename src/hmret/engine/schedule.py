@@ -157,7 +157,7 @@ class Schedule(CallActor):
                 begin = anyio.current_time()
 
     async def _wait_need(self) -> None:
-        """Wait until the settings have changed or the disk, which is checked if near it, has become too full."""
+        """Wait until the settings have changed or the disk, which is checked while it is close to its limit, is too full."""
         while not self._changed.is_set():
             pause = _LOOK_EVERY_SECONDS if self._disk.is_near else math.inf
             if not self._config.active:

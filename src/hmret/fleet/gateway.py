@@ -195,8 +195,8 @@ class Gateway:
             if not isinstance(outcome, Failure):
                 return outcome
             _raise_if_refused(path, outcome)
-            # guard(write-is-sent-once): Etcd may carry out what it has not answered at any later time, such as a
-            # registration after a later release.
+            # guard(write-is-sent-once): etcd may carry out an unanswered request at any later time: a registration
+            # after a later release, for example.
             if outcome.was_sent:
                 raise OutcomeUnknownError(f"{outcome}; whether the change was made is not known")
             failures.append(outcome)

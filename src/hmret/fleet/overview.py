@@ -25,7 +25,7 @@ class HostStatus:
     holder: str
     """Its name and the id of its data directory."""
     live: bool
-    """Whether it has a session, so that its copies count."""
+    """Whether its key `l/` is there: its copies count unless it is drained."""
     drained: DrainedHost | None = None
     copies: int | None = None
     disk_bytes: int | None = None

@@ -261,7 +261,7 @@ def read_token(content: bytes) -> str:
 
 
 def read_error(content: bytes) -> str:
-    """Read what is wrong from an answer that is no 200, in one line of at most 200 characters."""
+    """Read what is wrong from an answer that is not a 200, in one line of at most 200 characters."""
     try:
         answer = msgspec.json.decode(content, type=_ErrorAnswer)
         text = answer.message or answer.error

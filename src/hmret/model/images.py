@@ -198,9 +198,7 @@ class DiskUsage:
     is_pressed: bool = False
     """Whether the high mark was exceeded and use has not come down to the low one since."""
     is_backing_off: bool = False
-    """Whether the low mark could not be reached lately, so that it is not tried again yet unless it can be
-    reached.
-    """
+    """Whether the watermark is ignored for now if the low mark still cannot be reached."""
     is_futile: bool = False
     """Whether recent deletions have not freed space on the disk, so that no more images go for that for now."""
 

@@ -68,7 +68,7 @@ class SweepReport:
     ready_images: int = 0
     """Images that are ready and whole, before anything was deleted."""
     protected_images: int = 0
-    """Images in the cache that are referenced, ready or not."""
+    """Digests in the cache that are referenced, ready or not; one that several repositories have counts once."""
     marked_unused: int = 0
     """Timers that were started."""
     cleared_states: int = 0
@@ -82,7 +82,7 @@ class SweepReport:
     stale_references: int = 0
     """Distinct references to images that are not in the cache."""
     open_images: int = 0
-    """Images that were due but stay because a process has their disk open."""
+    """Images that were due but stay because a process has their disk open, or because a client brought them back."""
     failed_deletes: int = 0
     """Deletions that failed; each is in `errors`."""
     deleted: tuple[DeletedImage, ...] = ()

@@ -36,7 +36,9 @@ class SettingSchema:
     field: "attrs.Attribute[Any]"
     declared: Declaration
     part: str = ""
-    """The field of the configuration that holds an instance of that class; empty: the class is the configuration's."""
+    """The field of the configuration that holds an instance of that class; empty: the class is the configuration itself, or a
+    rule.
+    """
 
     @property
     def name(self) -> str:
@@ -149,7 +151,7 @@ ALL_SECTIONS = frozenset(
     for setting in SETTING_SCHEMAS
     for depth in range(setting.key.count(".") + 1)
 )
-"""The same of a file in which nothing but hmret's keys stands; the empty one is the file itself."""
+"""The same for a file that may hold only hmret's keys; the empty one is the file itself."""
 
 
 def change_config(

@@ -306,10 +306,10 @@ def misdigest_metadata(host: Host) -> None:
 
 BREAKS = {
     break_folder: "below: a folder",
-    break_link: "link: no file",
-    break_dangling: "link: no file",
+    break_link: "link: not a regular file",
+    break_dangling: "link: not a regular file",
     break_disk: "",
-    break_linked_disk: "rootfs.ext4: no file",
+    break_linked_disk: "rootfs.ext4: not a regular file",
     break_metadata: "",
     tear_metadata: "",
     rename_metadata: "",
@@ -381,7 +381,7 @@ def test_a_disk_with_two_names_in_one_folder_is_not_taken_to_be_open(host: Host)
 def test_what_has_a_pipe_in_it_is_broken_and_not_waited_for(real: Host) -> None:
     candidate = make_due(real)
     os.mkfifo(f"{folder_of()}/pipe", dir_fd=real.data_fd)
-    detail = f"{folder_of()}/pipe: no file"
+    detail = f"{folder_of()}/pipe: not a regular file"
     assert retire_one(real, candidate) == Kept(candidate, Reason.BROKEN, detail=detail)
     assert real.exists(f"{folder_of()}/pipe")
 
@@ -392,7 +392,7 @@ def test_what_has_a_socket_in_it_is_broken(real: Host, monkeypatch: pytest.Monke
     monkeypatch.chdir(real.place / folder_of())  # the path of a socket must be short
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind("socket")
-        detail = f"{folder_of()}/socket: no file"
+        detail = f"{folder_of()}/socket: not a regular file"
         assert retire_one(real, candidate) == Kept(candidate, Reason.BROKEN, detail=detail)
     assert real.exists(f"{folder_of()}/socket")
 
@@ -1153,7 +1153,7 @@ def test_a_tag_that_came_later_is_left_and_brings_the_image_back_before_it_is_er
     assert tags_gone(outcome) == TAGS
     set_tag(memory.place, ALPINE, tag, "a")
     recovery = recover(memory.memory)
-    assert (recovery.finished, recovery.restored, recovery.errors) == ((), (candidate.key,), ())
+    assert (recovery.finished, recovery.put_back, recovery.errors) == ((), (candidate.key,), ())
     assert is_whole(memory, candidate)
     assert memory.exists(f"{IMAGES}/{ALPINE}/{tag}")
     assert state_of(memory.place, candidate.key) is None
@@ -1165,7 +1165,7 @@ def test_by_an_intent_of_the_older_release_a_tag_that_came_later_brings_the_imag
     candidate = cut_off(memory)
     set_tag(memory.place, ALPINE, "newer", "a")
     recovery = recover(memory.memory)
-    assert (recovery.finished, recovery.restored, recovery.errors) == ((), (candidate.key,), ())
+    assert (recovery.finished, recovery.put_back, recovery.errors) == ((), (candidate.key,), ())
     assert is_whole(memory, candidate)
     assert memory.exists(f"{IMAGES}/{ALPINE}/newer")
 
@@ -1174,7 +1174,7 @@ def test_a_tag_that_came_later_to_what_was_being_erased_is_left_dangling(memory:
     cut_off(memory, erased=True)
     set_tag(memory.place, ALPINE, "newer", "a")
     recovery = recover(memory.memory)
-    assert (len(recovery.finished), recovery.restored, recovery.errors) == (1, (), ())
+    assert (len(recovery.finished), recovery.put_back, recovery.errors) == (1, (), ())
     assert not memory.exists(folder_of())
     assert memory.exists(f"{IMAGES}/{ALPINE}/newer")
 
@@ -1240,7 +1240,7 @@ def test_what_was_being_erased_is_not_put_back_though_its_disk_is_open_elsewhere
     recovery = recover(memory.memory)
     opener.close()
     assert len(recovery.finished) == 1
-    assert (recovery.restored, recovery.freed_bytes) == ((), 0)
+    assert (recovery.put_back, recovery.freed_bytes) == ((), 0)
     assert not memory.exists(folder_of())
     assert memory.exists(disk_of("a", OTHER))
 

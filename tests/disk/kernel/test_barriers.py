@@ -79,7 +79,7 @@ def test_regular_files_of_whatever_name_are_nothing_foreign(image: Path) -> None
 
 def test_what_is_no_file_is_foreign_whatever_its_kind(image: Path) -> None:
     os.mkfifo(image / "pipe")
-    assert inside(image).foreign == "pipe: no file"
+    assert inside(image).foreign == "pipe: not a regular file"
     (image / "pipe").unlink()
     with socket.socket(socket.AF_UNIX) as listening:
         here = Path.cwd()
@@ -88,7 +88,7 @@ def test_what_is_no_file_is_foreign_whatever_its_kind(image: Path) -> None:
             listening.bind("s")
         finally:
             os.chdir(here)
-        assert inside(image).foreign == "s: no file"
+        assert inside(image).foreign == "s: not a regular file"
     (image / "s").unlink()
     (image / "tag").symlink_to("absent")
     assert inside(image).foreign == "tag: a link"

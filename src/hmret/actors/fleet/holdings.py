@@ -101,7 +101,7 @@ class Holdings:
             raise
 
     async def check(self, session: Session) -> int:
-        """Register again what is on record as registered and is not; returns how many those are.
+        """Register again what is on record, is here and is not registered; returns how many on record are not registered.
 
         Raises:
             as `reconcile`.

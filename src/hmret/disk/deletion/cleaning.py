@@ -49,8 +49,8 @@ class Cleaning:
         Args:
             intent: the recorded intent.
             places: where its folders are now, content last.
-            held: its timers, as they were when it was judged; None where an interrupted deletion is being
-                finished.
+            held: its timers, as they were when it was judged; None where the removal of its tags was interrupted.
+                Tags that were set aside are resolved first then, and timers are compared by reading them again.
             absent: repositories in whose folders nothing has appeared, as was checked just now.
             gone: its tags that have already been removed for good.
         """

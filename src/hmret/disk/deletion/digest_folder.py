@@ -200,12 +200,12 @@ class DigestFolder:
             if error not in _NO_FILE:
                 raise OSError(error, os.strerror(error), name)
             self.other_entries.add(name)
-            self._note_fault(Reason.BROKEN, f"{name}: no file")
+            self._note_fault(Reason.BROKEN, f"{name}: not a regular file")
             return
         self.descriptors[name] = fd
         found = _Found(*kinds)
         if not stat.S_ISREG(found.st_mode):
-            self._note_fault(Reason.BROKEN, f"{name}: no file")
+            self._note_fault(Reason.BROKEN, f"{name}: not a regular file")
         # guard(one-lease-per-inode): A file that is open twice gets no lease, so a disk with two names is
         # opened once; else it would seem in use for ever.
         elif found.st_nlink > 1 and (found.st_dev, found.st_ino) in (*opened, *self.open_files):

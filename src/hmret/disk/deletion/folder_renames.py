@@ -29,8 +29,8 @@ def rename_out(
 ) -> TrashEntry | None:
     """Rename a folder of an image out of the cache; returns where it is then.
 
-    None: a pull has begun in it, where the file system allows that: then it belongs to the pull, and is in
-    its place.
+    None: a pull has begun in it, so the folder was given back to it and is in its place. That is noticed only where
+    the trash is on another file system.
 
     Raises:
         OSError: it is in its place, perhaps with its metadata hidden.

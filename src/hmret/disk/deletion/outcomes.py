@@ -35,6 +35,6 @@ class BatchRetired:
     batch_name: str
     """The name of its intents."""
     outcomes: tuple[Outcome, ...]
-    """Of each unit that was begun."""
+    """Of each unit that was begun; where none could be, of those that were to be."""
     lease_error: OSError | None
     """Why the kernel's leases are not offered here; None: they are."""

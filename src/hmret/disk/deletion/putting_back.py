@@ -48,7 +48,7 @@ def put_back(
 
 
 def follow(folders: OpenFolders, place: TrashEntry) -> bool:
-    """Rename one more folder of a restored image back; False where its place is taken, or it is not complete.
+    """Rename one more folder of an image that was put back; False where its place is taken, or it is not complete.
 
     Raises:
         OSError: it could not be put back.

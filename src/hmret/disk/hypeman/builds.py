@@ -45,7 +45,7 @@ class _BuildFile:
 
 @frozen
 class BuildsFound:
-    """The images that build records name; a look that finds nothing new returns the previous object."""
+    """The images that build records name; `builds` is the same object where a look finds nothing new."""
 
     builds: Builds
     problems: tuple[tuple[str, str], ...] = ()
@@ -70,7 +70,7 @@ def look_at_builds(
     try:
         fd = filesystem.open(BUILDS, _LIST, dir_fd=data_fd)
     except FileNotFoundError:
-        return NO_BUILDS if known is not NO_BUILDS else known
+        return NO_BUILDS
     except OSError as error:
         return attrs.evolve(known, problems=((BUILDS, error.strerror or str(error)),))
     with opened(filesystem, fd):

@@ -53,7 +53,7 @@ def list_content(
     """List `images/content/`, without examining the folders in it.
 
     Also returns the names in it, except those in parts that are as in `known`, an earlier listing. A link, or
-    something else than a folder, in its place is an error: what it hides would pass for gone.
+    something other than a folder, in its place is an error: what it hides would pass for gone.
     """
     try:
         fd = open_folder(filesystem, CONTENT, images_fd)

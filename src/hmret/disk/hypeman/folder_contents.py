@@ -47,7 +47,7 @@ def contents_of(filesystem: Filesystem, fd: int, listing: Listing) -> Contents:
             making = f"{folder}: something is being made in it"
     for other, found in zip(others, filesystem.stat_files(fd, others), strict=True):
         if not isinstance(found, int) and not stat.S_ISREG(found[0]):
-            foreign[other] = "no file"
+            foreign[other] = "not a regular file"
     first = min(foreign, default=None)
     return Contents(None if first is None else f"{first}: {foreign[first]}", making)
 

@@ -24,8 +24,8 @@ def choose_row(  # noqa: PLR0911 - one rule after the other
     is_owner: bool,
     own_is_usable: bool,
     own_is_unreadable: bool,
-    is_unreadable: bool,
-    has_disk: bool,
+    content_is_unreadable: bool,
+    content_has_disk: bool,
 ) -> tuple[Image | None, str]:
     """Choose what a repository's row stands for: the content of its digest, or the repository's own folder.
 
@@ -34,10 +34,10 @@ def choose_row(  # noqa: PLR0911 - one rule after the other
     """
     # guard(diskless-content-hides): hypeman does not see past ready content without a disk; the image behind
     # it is reported as broken and not deleted.
-    if is_unreadable or (content.status == "ready" and content.broken is not None):
+    if content_is_unreadable or (content.status == "ready" and content.broken is not None):
         # Unknown, or hypeman does not look past it.
         note = _at_work(own)
-        content_is_served = content.status == "ready" and has_disk
+        content_is_served = content.status == "ready" and content_has_disk
         if own is None or (is_owner and (content_is_served or not own_is_usable)):
             return (_with_copy(content, own) if is_owner else None), note
         return msgspec.structs.replace(own, broken=own.broken or f"its content: {content.broken}"), note

@@ -203,7 +203,7 @@ def _usual_tags(path: str, names: Sequence[str], targets: Sequence[str | int]) -
     """Return tags with their digests where each link has the form that hypeman writes; None: one has another."""
     way = f"{'../' * (path.count('/') + 1)}{CONTENT}/"
     digits = [target.removeprefix(way) for target in targets if isinstance(target, str)]
-    # guard(usual-target-only): A link to anything else than a digest in content is an odd tag or hides
+    # guard(usual-target-only): A link to anything other than a digest in content is an odd tag or hides
     # images.
     if len(digits) != len(targets) or not are_digests(digits):
         return None

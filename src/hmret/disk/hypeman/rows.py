@@ -334,8 +334,8 @@ class Rows:
                 is_owner=is_owner,
                 own_is_usable=has_usable_folder(own, legacy),
                 own_is_unreadable=digest in legacy.unreadable,
-                is_unreadable=digest in self._folders[part_of(digest)].unreadable,
-                has_disk=digest in self._folders[part_of(digest)].with_disk,
+                content_is_unreadable=digest in self._folders[part_of(digest)].unreadable,
+                content_has_disk=digest in self._folders[part_of(digest)].with_disk,
             )
             if row is not None:
                 images[digest] = row

@@ -171,7 +171,7 @@ def _scan_open_folder(
         hidden = find_hidden(filesystem, fd, path, filter(is_host, entries.links))
         present = {*entries.links, *entries.folders, *entries.others}
         folders = sorted(filter(FOLDER_NAME.fullmatch, entries.folders))
-        # Anything else than a folder there is reported when it is read.
+        # Anything other than a folder there is reported when it is read.
         of_content = [name for name in (CONTENT, REPOSITORIES) if name in present]
         others = tuple(name for name in folders if name not in of_content and not is_host(name))
         hosts = [name for name in folders if name not in of_content and name not in others]
@@ -324,11 +324,11 @@ def resolve_tag(filesystem: Filesystem, images_fd: int, repository: str, tag: st
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 continue
             if error.errno == errno.EINVAL:
-                raise OddTagError(error.errno, "no tag", path) from None
+                raise OddTagError(error.errno, "not a tag", path) from None
             raise
         hexadecimal = pointed_to(folder, target)
         if hexadecimal is None:
-            raise OddTagError(errno.EINVAL, "no tag", path)
+            raise OddTagError(errno.EINVAL, "not a tag", path)
         return digest_of(hexadecimal)
     return None
 

@@ -114,7 +114,7 @@ class Step(enum.IntEnum):
     NOT_BEGUN = 0
     """Nothing was changed."""
     LEASED = 1
-    """Every file is leased, and a rename has failed."""
+    """The last look is over, with every file leased where leases are taken; it is still in its place."""
     RENAMED = 2
     """It is out of the cache, but the checks after the rename found something unexpected."""
     CLOSED = 3

@@ -51,7 +51,7 @@ class Space:
     used_bytes: int | None
     available_bytes: int | None
     other_bytes: int | None
-    """What is in use by something else than images, quarantine and trash."""
+    """What is in use by something other than images, quarantine and trash."""
     held: Held
     high_bytes: int | None
     """The high mark; None: there is none, or the disk cannot be measured."""

@@ -198,7 +198,7 @@ class SweepLedger:
         )
 
     def add_obstacles(self, obstacles: Mapping[Key, Obstacle]) -> None:
-        """Enter images that are due and cannot be deleted; every sweep reports them."""
+        """Add images that are due and cannot be deleted to the errors of the report; every sweep reports them."""
         paths: set[str] = set()
         for (repository, digest), obstacle in sorted(obstacles.items()):
             if obstacle.path not in paths:

@@ -307,7 +307,7 @@ class Sweep:
             facts = {"reason": "finished", "bytes": recovery.disk_bytes.get(key, 0)}
             held = {"quarantined_until": until[key]} if key in until else {}
             entries.append(Entry("recover", key, {**facts, **held}))
-        entries += (Entry("recover", key, {"reason": "open"}) for key in recovery.restored)
+        entries += (Entry("recover", key, {"reason": "open"}) for key in recovery.put_back)
         # Every sweep reports errors while they last; they are logged once.
         entries += (
             Entry("failure", facts={"reason": "recovery_failed", "path": path, "error": error})
@@ -343,7 +343,7 @@ class Sweep:
     async def _update_timers(self, survey: Survey, plan: Plan, ledger: SweepLedger) -> bool:
         """Remember what tags point to, and clear, prune and mark timers; while a folder is lost, timers are left alone.
 
-        Returns False if a use that was found after a gap could not be put on record.
+        Returns False if a use that was found after a gap could not be put on record, or if new settings cut it short.
         """
         surveyor = self.surveyor
         states = surveyor.states

@@ -67,7 +67,7 @@ class Plan:
     ready_images: int
     """Images that are ready and complete."""
     protected_images: int
-    """Images in the cache that are referenced, ready or not."""
+    """Digests in the cache that are referenced, ready or not; one that several repositories have counts once."""
     _parts: Mapping[str, RepositoryPlan]
     _context: PlanContext
     _at_ns: int

@@ -62,7 +62,7 @@ class RepositoryPlan:
     clears: tuple[tuple[str, Reason], ...]
     """Digests that have a state although they should have none, and why, sorted."""
     due_alone: tuple[tuple[int, str], ...]
-    """The images that go, each as the time since when it is unused and its digest; without those that share
+    """The images that go, each as the time since which it has been unused, and its digest; without those that share
     content.
     """
     due_shared: tuple[tuple[int, str, Reason], ...]

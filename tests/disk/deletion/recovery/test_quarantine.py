@@ -21,7 +21,7 @@ from hmret.disk.deletion.recovery.quarantine_records import (
     read_records,
 )
 from hmret.disk.deletion.recovery.recovering import Recovery
-from hmret.disk.deletion.recovery.restoring import PutBack, recover_quarantine, restore
+from hmret.disk.deletion.recovery.restoring import Restoration, recover_quarantine, restore
 from hmret.disk.deletion.retirement import retire
 from hmret.disk.deletion.tags.links import read_link
 from hmret.disk.deletion.trash.intent_files import drop_intents
@@ -90,7 +90,7 @@ def hold_one(host: Host) -> HeldImage:
     return held
 
 
-def bring_back(host: Host, held: HeldImage) -> PutBack:
+def bring_back(host: Host, held: HeldImage) -> Restoration:
     return restore(host.filesystem, host.data_fd, held, RESTORED_NS)
 
 
@@ -401,7 +401,7 @@ def test_what_is_restored_is_whole_with_its_tags_and_a_timer_from_now(memory: Ho
     if mounted:
         memory.memory.mount(f"{DATA}/{IMAGES}")
     (held,) = hold_all(memory, candidate)
-    assert bring_back(memory, held) == PutBack({ALPINE: TAGS}, {})
+    assert bring_back(memory, held) == Restoration({ALPINE: TAGS}, {})
     assert memory.memory.tree(f"{DATA}/{IMAGES}") == before
     assert state_of(memory.place, held.key) == format_time(RESTORED_NS)
     assert memory.names(FOLDER) == []
@@ -424,7 +424,7 @@ def test_the_others_of_its_batch_stay_held(host: Host) -> None:
 def test_a_tag_that_was_taken_stays_where_it_is(host: Host) -> None:
     held = hold_one(host)
     make_image(host.place, ALPINE, "b", tags=("latest",))
-    assert bring_back(host, held) == PutBack({ALPINE: ("3.20",)}, {ALPINE: ("latest",)})
+    assert bring_back(host, held) == Restoration({ALPINE: ("3.20",)}, {ALPINE: ("latest",)})
     assert host.filesystem.readlink(f"{IMAGES}/{ALPINE}/latest", dir_fd=host.data_fd) == "b" * 64
 
 
@@ -504,7 +504,7 @@ def test_a_repository_that_is_removed_while_an_image_is_restored_is_made_again(m
             memory.remove(f"{IMAGES}/{ALPINE}")
 
     memory.memory.before = remove
-    assert bring_back(memory, held) == PutBack({}, {})
+    assert bring_back(memory, held) == Restoration({}, {})
     assert has_image(memory.place, held.key)
 
 
@@ -863,5 +863,5 @@ def test_what_is_held_is_not_finished_again_though_its_intents_are_there(memory:
     opener = memory.memory.hold_open(f"{DATA}/{FOLDER}/{BATCH}.0/rootfs.ext4")
     recovery, recovered = start_on(memory)
     opener.close()
-    assert (recovery.restored, recovery.finished, recovered.held) == ((), (), (held,))
+    assert (recovery.put_back, recovery.finished, recovered.held) == ((), (), (held,))
     assert not memory.exists(f"{FOLDER}/{BATCH}.json")

@@ -11,7 +11,7 @@ from hmret.disk.deletion.outcomes import Retired
 from hmret.disk.deletion.putting_back import bring_back as put_back_if_free
 from hmret.disk.deletion.recovery.quarantine import hold, load_held, release
 from hmret.disk.deletion.recovery.quarantine_records import drop_records
-from hmret.disk.deletion.recovery.restoring import PutBack, restore
+from hmret.disk.deletion.recovery.restoring import Restoration, restore
 from hmret.disk.deletion.retirement import retire
 from hmret.disk.deletion.trash.intent_files import drop_intents
 from hmret.disk.folders import let_go
@@ -68,7 +68,7 @@ def quarantine(filesystem: MemoryFilesystem) -> None:
         let_go(filesystem, fd)
 
 
-def bring_back(filesystem: MemoryFilesystem) -> PutBack:
+def bring_back(filesystem: MemoryFilesystem) -> Restoration:
     fd = data_fd_of(filesystem)
     try:
         (held,) = load_held(filesystem, fd).held
@@ -128,7 +128,7 @@ def test_it_comes_back_with_all_its_folders_tags_and_new_timers(
     cache: MemoryFilesystem, before: Tree
 ) -> None:
     back = bring_back(cache)
-    assert back == PutBack({ALPINE: ("3.20", "latest"), OTHER: ("1",)}, {})
+    assert back == Restoration({ALPINE: ("3.20", "latest"), OTHER: ("1",)}, {})
     assert images_in(cache) == before
     for row in UNIT.rows:
         assert state_of(cache, (row.repository, UNIT.digest)) == format_time(RESTORED_NS)

@@ -55,7 +55,7 @@ class Recovery:
     finished: tuple[Retired, ...]
     disk_bytes: dict[Key, int]
     """The bytes that each of those freed; none for held images."""
-    restored: tuple[Key, ...]
+    put_back: tuple[Key, ...]
     """Images that were put back, because a process or a client had begun to use them."""
     freed_bytes: int
     errors: tuple[tuple[str, str], ...]
@@ -76,7 +76,7 @@ class Recovering:
     has_unfinished: bool = False
     """Whether something is left for the next recovery."""
     _finished: list[Retired] = attrs.field(factory=list)
-    _restored: list[Key] = attrs.field(factory=list)
+    _put_back: list[Key] = attrs.field(factory=list)
     _held: list[HeldImage] = attrs.field(factory=list)
     _seen: list[Intent] = attrs.field(factory=list)
     _back: set[str] = attrs.field(factory=set)
@@ -105,7 +105,7 @@ class Recovering:
         return Recovery(
             tuple(self._finished),
             self._disk_bytes,
-            tuple(self._restored),
+            tuple(self._put_back),
             self._freed_bytes,
             tuple(self._errors),
             tuple(self._held),
@@ -174,7 +174,7 @@ class Recovering:
                     return False
                 retired.append(image)
             case Kept():
-                self._note_restored(intent)
+                self._note_put_back(intent)
             case Failed() as failed:
                 self._errors.append((failed.path, failed.error.strerror or str(failed.error)))
                 return False
@@ -198,9 +198,9 @@ class Recovering:
         inode = inode_of(self.filesystem, self.data_fd, intent.path)
         return inode is not None and intent.copies[-1].inode in (0, inode)
 
-    def _note_restored(self, intent: Intent) -> None:
+    def _note_put_back(self, intent: Intent) -> None:
         """Record that an image is back; tags that went with other folders of its digest lead to it again."""
-        self._restored.extend(intent.keys)
+        self._put_back.extend(intent.keys)
         if intent.is_content:
             self._back.add(intent.digest)
 
@@ -241,7 +241,7 @@ class Recovering:
                 continue
             if is_back:
                 names.add(intent.name)
-                self._note_restored(intent)
+                self._note_put_back(intent)
         return [image for image in retired if image.intent.name not in names]
 
     def _hold(self, batch_name: str, retired: list[Retired]) -> list[TrashEntry]:

@@ -39,7 +39,7 @@ _NO_IMAGE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP))
 
 
 @frozen
-class PutBack:
+class Restoration:
     """What came back with an image."""
 
     tags: Mapping[str, tuple[str, ...]]
@@ -48,7 +48,7 @@ class PutBack:
     """By repository: the tags that went with it but point elsewhere now, and continue to."""
 
 
-def restore(filesystem: Filesystem, data_fd: int, held: HeldImage, unused_since_ns: int) -> PutBack:
+def restore(filesystem: Filesystem, data_fd: int, held: HeldImage, unused_since_ns: int) -> Restoration:
     """Restore an image whole, with those of its tags whose names are free; its timers start at `unused_since_ns`.
 
     The caller makes sure that nothing else works on this image, or writes its record. When this returns, no
@@ -167,7 +167,7 @@ class _Restoring:
     _earlier: dict[Key, int | None] = attrs.field(factory=dict)
     """The timers that its rows had, where new ones have replaced them."""
 
-    def put_back(self) -> PutBack:
+    def put_back(self) -> Restoration:
         """Restore it.
 
         Raises:
@@ -230,7 +230,7 @@ class _Restoring:
         ):
             raise error
 
-    def _tags_now(self) -> PutBack:
+    def _tags_now(self) -> Restoration:
         back: dict[str, tuple[str, ...]] = {}
         tags_elsewhere: dict[str, tuple[str, ...]] = {}
         for repository, digest in self.held.keys:
@@ -239,7 +239,7 @@ class _Restoring:
             elsewhere = tuple(tag for tag in tags if tag not in here)
             back |= {repository: here} if here else {}
             tags_elsewhere |= {repository: elsewhere} if elsewhere else {}
-        return PutBack(back, tags_elsewhere)
+        return Restoration(back, tags_elsewhere)
 
     def _target(self, repository: str, tag: str) -> str | None:
         try:

@@ -52,7 +52,7 @@ class RemovedLinks:
 def read_links(
     filesystem: Filesystem, folder_fd: int, layout: Layout, repository: str, tags: Sequence[str]
 ) -> list[Link]:
-    """Read tags in their open folder, each exactly as it is; those that are absent, or no links, are left out.
+    """Read tags in their open folder, each exactly as it is; those that are absent, or not links, are left out.
 
     Raises:
         OSError: one exists but cannot be read.
@@ -72,7 +72,7 @@ def read_links(
 def read_link(
     filesystem: Filesystem, folder_fd: int, layout: Layout, repository: str, tag: str
 ) -> Link | None:
-    """Read a tag in its open folder, as `read_links` does; None: it is absent, or no link."""
+    """Read a tag in its open folder, as `read_links` does; None: it is absent, or not a link."""
     return next(iter(read_links(filesystem, folder_fd, layout, repository, [tag])), None)
 
 

@@ -49,7 +49,7 @@ class RepositoryTags:
     known_paths: KnownPaths
     """Folders known to be absent need not be opened."""
     _links_read: dict[tuple[Layout, str, str], Link | None] = attrs.field(factory=dict)
-    """By layout, repository and tag: results of reading many tags in one call; None: absent, or no link."""
+    """By layout, repository and tag: results of reading many tags in one call; None: absent, or not a link."""
     _read: dict[tuple[Layout, str], _Folder] = attrs.field(factory=dict)
 
     def tags(self, layout: Layout, repository: str, digest: str) -> tuple[str, ...]:

@@ -59,7 +59,7 @@ class Recorded(msgspec.Struct, frozen=True, gc=False):
     """Its other rows."""
     copies: list[Copy] = []
     links: list[Link] = []
-    beside: str = NO_CONTENT
+    content_status: str = msgspec.field(default=NO_CONTENT, name="beside")
     staying: list[Copy] = []
 
 
@@ -103,7 +103,7 @@ def intent_of(record: Recorded) -> Intent:
         record.name,
         copies,
         links,
-        record.beside,
+        record.content_status,
         tuple(record.staying),
         is_bare,
     )

@@ -25,7 +25,7 @@ def write_states(
 ) -> list[tuple[Key, OSError]]:
     """Start the timers of the images that the claim grants; returns those that could not be written, with the reason.
 
-    Not synced to the disk by default: a power loss then takes a timer, which starts again later. Timers that
+    Not synced to the disk by default: a power loss can then lose a timer, which starts again later. Timers that
     begin `earlier`, each at a time of its own, are synced: they replace timers that would otherwise come
     back.
     """
