@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator
 import attrs
 import trio
 
-from hmret.disk.deletion.ghosts import is_ghost_aside
+from hmret.disk.deletion.ghosts import is_parked_ghost
 from hmret.disk.layout import (
     HIDDEN_METADATA,
     IMAGES,
@@ -491,7 +491,7 @@ class Truth(Cache):
         if image is None or not image.path:
             return  # hmret has begun to erase it before
         fresh = self.filesystem.exists(path_of(image.key))  # then there is no place to put it back to
-        if is_ghost_aside(path.rpartition("/")[2]) and not image.is_ghost and not fresh:
+        if is_parked_ghost(path.rpartition("/")[2]) and not image.is_ghost and not fresh:
             raise self.chronicle.fail(
                 f"hmret erases {short(image.key)} as a ghost, and a pull has begun in it"
             )

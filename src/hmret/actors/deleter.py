@@ -168,7 +168,7 @@ class Deleter(DiskActor):
             LayersGoneError: its data is gone, so it stays where it is.
             OSError: it could not be put back.
         """
-        return await self._ask(self._alone, self._bring_back, intent, tuple(beside))
+        return await self._ask(self._with_records, self._bring_back, intent, tuple(beside))
 
     async def clear_ghosts(self, ghosts: Mapping[str, int]) -> tuple[str, ...]:
         """Remove the ghosts of deleted digests, given with their deletion times, and the tags left for their sake.
@@ -206,7 +206,7 @@ class Deleter(DiskActor):
 
         `hold_at_ns`: put finished deletions into quarantine as of this time; None: free their bytes.
         """
-        return await self._ask(self._alone, self._recover, hold_at_ns)
+        return await self._ask(self._with_records, self._recover, hold_at_ns)
 
     async def reopen_undone(self) -> None:
         """Have the next recovery finish what a power loss has undone of recent deletions; for the start alone."""
@@ -220,7 +220,7 @@ class Deleter(DiskActor):
         Raises:
             OSError: it could not be put on record; the batch stays as it is.
         """
-        return await self._ask(self._alone, self._hold, batch_name, tuple(retired), retired_at_ns)
+        return await self._ask(self._with_records, self._hold, batch_name, tuple(retired), retired_at_ns)
 
     async def release(
         self, images: Iterable[HeldImage], may_go_on: Callable[[], bool] = lambda: True
@@ -240,7 +240,9 @@ class Deleter(DiskActor):
             FileExistsError: it is already in the cache.
             OSError: it could not be restored.
         """
-        return await self._ask(self._alone, restore, self._filesystem, self._data_fd, held, unused_since_ns)
+        return await self._ask(
+            self._with_records, restore, self._filesystem, self._data_fd, held, unused_since_ns
+        )
 
     async def redate(self, batch_name: str, latest_ns: int) -> tuple[HeldImage, ...]:
         """Record that no image of a quarantined batch was retired after `latest_ns`; returns the new record.
@@ -253,12 +255,14 @@ class Deleter(DiskActor):
             return msgspec.structs.replace(held, retired_at_ns=min(held.retired_at_ns, latest_ns))
 
         return tuple(
-            await self._ask(self._alone, change_record, self._filesystem, self._data_fd, batch_name, change)
+            await self._ask(
+                self._with_records, change_record, self._filesystem, self._data_fd, batch_name, change
+            )
         )
 
     async def recover_quarantine(self) -> QuarantineContents:
         """List what is in quarantine, after finishing or undoing what was interrupted there."""
-        return await self._ask(self._alone, self._recover_quarantine)
+        return await self._ask(self._with_records, self._recover_quarantine)
 
     async def list_held(self) -> QuarantineContents:
         """List what is in quarantine; changes nothing.
@@ -268,7 +272,7 @@ class Deleter(DiskActor):
         """
         return await self._ask(self._on_disk, load_held)
 
-    async def _alone(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+    async def _with_records(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
         """Run a function in a thread, one at a time, with sole access to the quarantine's records."""
         # guard(one-writer-of-records): Two writers at once could lose a record of the quarantine, and with it
         # an image that is held.
@@ -322,7 +326,7 @@ class Deleter(DiskActor):
             release, images, may_go_on=may_go_on, stopping=self._stopping, pause=self._threads.pause
         )
         batch_names = {held.batch_name for held, done in zip(images, freed.done, strict=False) if done}
-        await self._alone(drop_records, self._filesystem, self._data_fd, batch_names)
+        await self._with_records(drop_records, self._filesystem, self._data_fd, batch_names)
         return freed
 
     def _bring_back(self, intent: Intent, beside: tuple[Link, ...]) -> bool:

@@ -62,7 +62,7 @@ def resolve_parked_ghosts(filesystem: Filesystem, data_fd: int) -> tuple[tuple[s
     return tuple(errors)
 
 
-def is_ghost_aside(name: str, folder: str = TRASH) -> bool:
+def is_parked_ghost(name: str, folder: str = TRASH) -> bool:
     """Return whether a name, in the trash or in another such folder, is that of a ghost that was set aside."""
     prefix = _ASIDE[folder]
     return name.startswith(prefix) and DIGEST_HEX.fullmatch(name[len(prefix) :]) is not None
@@ -72,7 +72,7 @@ def _names_aside(folders: OpenFolders, folder: str) -> Iterator[str]:
     fd = folders.find(folder)
     if fd is not None:
         with folders.filesystem.scandir(fd) as entries:
-            yield from (entry.name for entry in entries if is_ghost_aside(entry.name, folder))
+            yield from (entry.name for entry in entries if is_parked_ghost(entry.name, folder))
 
 
 def clear_fresh_ghost(folders: OpenFolders, digest: str) -> bool:

@@ -15,7 +15,7 @@ from hmret.disk.deletion.digest_folder import DigestFolder, make_digest_folder
 from hmret.disk.deletion.examination import Examined
 from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.open_image import OpenImage
-from hmret.disk.deletion.tags.links import name_aside
+from hmret.disk.deletion.tags.links import parked_name
 from hmret.disk.deletion.trash.intents import NO_CONTENT, Intent, Link
 from hmret.disk.filesystem import Step
 from hmret.disk.fingerprints import SETTLING_NS
@@ -96,7 +96,7 @@ class PrefetchedImage:
                 [link.tag for link in links],
                 [link.inode for link in links],
                 [link.target for link in links],
-                [name_aside(intent, number) for number in range(len(links))],
+                [parked_name(intent, number) for number in range(len(links))],
             ),
             (
                 [folders.get(f"{RETENTION}/{repository}") for repository in self.timers],

@@ -27,7 +27,7 @@ from typing import assert_never
 import attrs
 
 from hmret.disk.deletion.check_before_erase import find_wanted
-from hmret.disk.deletion.ghosts import is_ghost_aside, resolve_parked_ghosts
+from hmret.disk.deletion.ghosts import is_parked_ghost, resolve_parked_ghosts
 from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.outcomes import Retired
 from hmret.disk.deletion.putting_back import bring_back
@@ -293,7 +293,7 @@ class Recovering:
             # guard(held-folders-are-no-strays): An image in quarantine has no intent any more; its record
             # keeps it from being erased as a leftover.
             is_ours = name.partition(".")[0] in batch_names or records.covers(name)
-            if not is_ours and not is_ghost_aside(name):
+            if not is_ours and not is_parked_ghost(name):
                 try:
                     self._freed_bytes += erase(self.filesystem, self.data_fd, TRASH, name, self.stopping) or 0
                 except OSError as error:

@@ -31,7 +31,7 @@ NO_TAG = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EINVAL))
 
 
 @frozen
-class _Aside:
+class _ParkedTag:
     """Where a tag was set aside."""
 
     folder: str
@@ -102,7 +102,7 @@ def remove_recorded_links(
                 # not touched.
                 here[link.repository] = link.repository not in absent and is_here(link.repository)
             if not here[link.repository]:
-                chosen.append((link, name_aside(intent, number)))
+                chosen.append((link, parked_name(intent, number)))
         except OSError as error:
             faults.append(_fault(link, error))
     aside = _set_all_aside(folders, chosen, faults)
@@ -137,7 +137,10 @@ def resolve_parked_tags(
     filesystem = folders.filesystem
     gone: list[Link] = []
     for number, link in reversed(tuple(enumerate(intent.links))):
-        for found in (_Aside(TRASH, name_aside(intent, number)), _Aside(link.parent, _ASIDE + link.tag)):
+        for found in (
+            _ParkedTag(TRASH, parked_name(intent, number)),
+            _ParkedTag(link.parent, _ASIDE + link.tag),
+        ):
             fd = folders.find(found.folder)
             if fd is None or not exists(filesystem, fd, found.name):
                 continue
@@ -191,19 +194,19 @@ def _fault(link: Link, error: OSError) -> tuple[str, str]:
     return f"{link.parent}/{link.tag}", os.strerror(error.errno or 0)
 
 
-def name_aside(intent: Intent, number: int) -> str:
+def parked_name(intent: Intent, number: int) -> str:
     """Return the name of an intent's tag in the trash."""
     return f"{intent.name}.tag{number}"
 
 
 def _set_all_aside(
     folders: OpenFolders, links: Iterable[tuple[Link, str]], faults: list[tuple[str, str]]
-) -> list[tuple[Link, _Aside]]:
+) -> list[tuple[Link, _ParkedTag]]:
     """Rename tags out of their folders to their names in the trash, those that seem to be the recorded ones.
 
     Their targets are read there, where hypeman cannot change them. Failures are added to `faults`.
     """
-    aside: list[tuple[Link, _Aside]] = []
+    aside: list[tuple[Link, _ParkedTag]] = []
     for _, group in groupby(links, key=lambda item: (item[0].layout, item[0].repository)):
         few = [*group]
         try:
@@ -225,7 +228,7 @@ def _set_all_aside(
             # unseen but waits in the trash for the next start.
             if not code and doubt in (0, *NO_TAG):
                 is_recorded = not doubt and (inode, target) == (link.inode, link.target)
-                aside.append((link, _Aside(TRASH, name, is_recorded)))
+                aside.append((link, _ParkedTag(TRASH, name, is_recorded)))
                 continue
             if not code:
                 # It is unknown which tag it is, so it stays aside for the next recovery.
@@ -241,7 +244,7 @@ def _set_all_aside(
     return aside
 
 
-def _set_aside_otherwise(folders: OpenFolders, link: Link, name: str, error: int) -> _Aside | None:
+def _set_aside_otherwise(folders: OpenFolders, link: Link, name: str, error: int) -> _ParkedTag | None:
     """Rename a tag out of its folder that could not go into the trash; None: it is a different one, or has gone.
 
     Raises:
@@ -249,10 +252,10 @@ def _set_aside_otherwise(folders: OpenFolders, link: Link, name: str, error: int
     """
     filesystem = folders.filesystem
     if error == errno.EXDEV:
-        found = _Aside(link.parent, _ASIDE + link.tag)
+        found = _ParkedTag(link.parent, _ASIDE + link.tag)
     elif not link.inode:
         # The intent of an older release records nothing but its target.
-        found = _Aside(TRASH, name)
+        found = _ParkedTag(TRASH, name)
         if not _is_recorded(filesystem, folders.get(link.parent), link.tag, link):
             return None
     elif error in (errno.ENOENT, errno.ENOTDIR):
@@ -271,7 +274,7 @@ def _set_aside_otherwise(folders: OpenFolders, link: Link, name: str, error: int
     return attrs.evolve(found, is_recorded=is_recorded)
 
 
-def _put_back(folders: OpenFolders, found: "_Aside", link: Link) -> None:
+def _put_back(folders: OpenFolders, found: "_ParkedTag", link: Link) -> None:
     """Put back a link that was set aside in the place of a tag; never over another."""
     filesystem = folders.filesystem
     folders.make(link.parent)
