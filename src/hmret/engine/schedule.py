@@ -123,7 +123,7 @@ class Schedule(CallActor):
         Args:
             releases_brake: whether images held by the brake may be deleted.
             stops_timers: whether it may stop every timer if the patterns match no image in the cache.
-            asks_all: whether the fleet is asked about everything that it holds back, however lately it was.
+            asks_all: whether the fleet is asked about everything that it holds back, however recently it asked.
 
         Raises:
             StopsTimersError: it would stop every timer, and may not.
@@ -211,7 +211,7 @@ class Schedule(CallActor):
         return report
 
     def _tell(self, report: SweepReport) -> None:
-        """Log and publish the end of a sweep; logged at INFO only if it changed something."""
+        """Log and publish the end of a sweep; logged at INFO only if it changed something or has errors."""
         facts: dict[str, object] = {
             "status": report.status.value,
             "seconds": round(report.duration_seconds, 3),

@@ -32,7 +32,7 @@ class HolderRead:
     """What the store has of one holder, before it joins."""
 
     session: str | None
-    """The id of its session, which is live; None: it has none."""
+    """The id of its session, whose lease has not ended; None: it has none."""
     session_revision: int
     mark: str | None
     """The last mark; None: it never joined, or was forgotten."""

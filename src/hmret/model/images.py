@@ -124,7 +124,7 @@ class Repository(msgspec.Struct, frozen=True, gc=False):
     unready: Mapping[str, str] = _NO_NOTES
     """Digests that are not ready because of another folder of theirs, and why."""
     named: Mapping[str, Image] = _NO_IMAGES
-    """Content whose metadata names this repository although the repository has no row for it; by digest."""
+    """Content whose metadata names this repository although no row of it stands for that content; by digest."""
     odd_tags: AbstractSet[str] = frozenset()
     """Names of tags that are a link of another form or a file: their targets are unknown."""
     folder_tags: AbstractSet[str] = frozenset()
@@ -267,7 +267,9 @@ class Inventory:
     suspensions: tuple[Suspension, ...] = ()
     """What was found that suspends deletion."""
     unlisted: tuple[str, ...] = ()
-    """Folders below `images/` that could not be listed (`""`: all of it); states below them are not pruned."""
+    """Repositories in and below which nothing is known to be gone, so that no state is pruned: a folder was not listed, may
+    be hidden behind a link, or is lost. `""`: all.
+    """
     unread_sources: AbstractSet[str] = frozenset()
     """Sources that exist but could not be read: what is remembered of them is kept."""
     backing_off: AbstractSet[Key] = frozenset()

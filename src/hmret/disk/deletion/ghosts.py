@@ -116,7 +116,9 @@ def _set_aside(folders: OpenFolders, hexadecimal: str) -> str | None:
 
 
 def _resolve(folders: OpenFolders, folder: str, digest: str, inode: int | None = None) -> bool:
-    """Erase a folder that was set aside if it is a ghost, else put it back; returns whether it was erased.
+    """Erase a folder that was set aside if it is a ghost, or if its place is taken; else put it back.
+
+    Returns whether it was erased.
 
     `inode`: that of the folder that was examined; None: no longer known.
     """

@@ -57,7 +57,7 @@ class Rows:
     _ownerless: set[str] = attrs.field(factory=set)
     _claimants: dict[str, Names] = attrs.field(factory=dict)
     """For each digest: the repositories with a link to it, or a folder of it, except its owners; kept only
-    where there is content.
+    on hosts that have any content.
     """
     _named_only: dict[str, set[str]] = attrs.field(factory=dict)
     """By repository: the content whose metadata names it although it has no link to that."""

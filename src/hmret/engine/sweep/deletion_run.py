@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from hmret.engine.sweep.releases import Releases
 
 # One check of all references serves a batch. No image is started more than four check durations after the first, so
-# with many guests the checks cost a quarter of the deletions. These limits keep batches from being tiny where there are
-# few guests, and the check from being old where there are many.
+# the checks cost a quarter of the deletions, within these limits: they keep batches from being tiny where there are
+# few guests, and the check from being old where there are very many, which then costs more.
 _SHORTEST_NS = SECOND // 50
 _LONGEST_NS = SECOND // 10
 

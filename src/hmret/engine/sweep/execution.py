@@ -30,7 +30,7 @@ from hmret.model.values import define
 from hmret.model.verdicts import Reason
 
 _MOST_FAILURES = 512
-"""After this many failures the rest waits for the next sweep: the cause is no longer in single images."""
+"""After this many images that did not go the rest waits for the next sweep: the cause is no longer in single images."""
 
 
 @define(eq=False)

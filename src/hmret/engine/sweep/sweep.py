@@ -104,7 +104,7 @@ class Sweep:
     async def sweep(self, *, releases_brake: bool, stops_timers: bool, asks_all: bool) -> SweepReport:
         """Carry out one sweep; one that releases the brake also deletes what the brake holds.
 
-        One that `asks_all` asks the fleet about all that it holds back, however lately it was asked.
+        One that `asks_all` asks the fleet about all that it holds back, however recently it asked.
 
         Raises:
             StopsTimersError: the patterns allow no image in the cache, so it would stop every timer, and it may not.

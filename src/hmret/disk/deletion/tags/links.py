@@ -1,9 +1,9 @@
 """The tags of an image that is deleted: read exactly, set aside, and put back where they are needed again.
 
 hypeman sets a tag, or pulls a digest again, at any moment and under no lock that it shares with hmret.
-Between a look at a tag and its `unlink`, the tag could become another one. So a tag is never unlinked in its
+Between a look at a tag and its `unlink`, the tag could become another one. So a deletion unlinks no tag in its
 place: it is renamed aside first, where hypeman cannot change it, and examined there. It is put back if it is
-not the recorded one, or if the digest is in the cache again. Nothing is ever put back over another file. A
+not the recorded one, or if the digest is in the cache again. No link is ever put back over another file. A
 crash leaves a tag set aside; recovery examines it in the same way (`resolve_parked_tags`).
 """
 
@@ -275,7 +275,7 @@ def _set_aside_otherwise(folders: OpenFolders, link: Link, name: str, error: int
 
 
 def _put_back(folders: OpenFolders, found: "_ParkedTag", link: Link) -> None:
-    """Put back a link that was set aside in the place of a tag; never over another."""
+    """Put back what was set aside in the place of a tag: a link never over another, anything else by a rename."""
     filesystem = folders.filesystem
     folders.make(link.parent)
     try:

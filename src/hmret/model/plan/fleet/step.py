@@ -36,7 +36,7 @@ class FleetStep:
 
         def may_go_early(choice: Choice) -> bool:
             digest = choice.digest
-            # Of several with this digest another may be the last; then the next step decides.
+            # Of several with this digest another may be the last; then `FleetLimitStep` decides.
             if digest not in going and judge.repeated.get(digest, 1) > 1:
                 return True
             reason = judge.first_reason(digest, for_space=True)
