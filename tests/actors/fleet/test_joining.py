@@ -9,7 +9,7 @@ import pytest
 
 from hmret.fleet.keys import FleetKeys, generation_key, make_holder
 from hmret.fleet.settings import encode_settings
-from hmret.fleet.store import Put, RevisionWentBackError, Txn
+from hmret.fleet.store import Put, Txn
 from hmret.fleet.stored_values import read_holding
 from hmret.model.fleet import FleetSettings, FleetState
 from hmret.model.records.fleet import Standing
@@ -566,7 +566,7 @@ async def test_a_restore_that_an_answer_has_shown_is_told_whatever_came_after_it
         snapshot = fleet.store.snapshot()
         for number in range(50):
             fleet.put("/other", str(number))
-        # An answer whose revision is on no record, as those about a lease.
+        # An answer whose revision is on no record.
         await host.client.range("/other")
         fleet.store.restore(snapshot)
 
@@ -583,27 +583,6 @@ async def test_a_restore_that_an_answer_has_shown_is_told_whatever_came_after_it
         assert fleet.has(KEYS.rolled_back)
         fleet.put(generation_key(KEYS.fleet), "g2")
         await host.until(FleetState.JOINED)
-
-
-@pytest.mark.parametrize("restores", [False, True], ids=["a member lags behind", "restored"])
-async def test_an_older_answer_about_a_lease_alone_is_looked_into(fleet: Fleet, restores: bool) -> None:
-    async with fleet.host("a").running() as host:
-        await host.join(A)
-        snapshot = fleet.store.snapshot()
-        fleet.put("/other", "1")
-        await host.client.range("/other")
-        if restores:
-            fleet.store.restore(snapshot)
-
-        async def is_older(lease: int) -> int:
-            raise RevisionWentBackError(f"memory: older, about {lease}", is_another_cluster=False)
-
-        keep_alive, host.client.keep_alive = host.client.keep_alive, is_older  # type: ignore[method-assign]
-        await host.until(FleetState.UNREACHABLE)
-        host.client.keep_alive = keep_alive  # type: ignore[method-assign]
-        await host.until(FleetState.ROLLED_BACK if restores else FleetState.JOINED)
-        assert host.keeper.contact.has_shown_restore == restores
-        assert fleet.has(KEYS.rolled_back) == restores
 
 
 # A disk that does not take the record.

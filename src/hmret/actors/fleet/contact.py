@@ -34,14 +34,10 @@ class Contact:
         store: the store.
         now_ns: the wall clock.
         see: called with the cluster and the revision of each answer.
-        key: what is read to find out whether the store was restored; any that this host may read.
     """
 
-    def __init__(
-        self, store: Store, now_ns: Callable[[], int], see: Callable[[str, int], None], key: str
-    ) -> None:
+    def __init__(self, store: Store, now_ns: Callable[[], int], see: Callable[[str, int], None]) -> None:
         self.store = store
-        self._key = key
         self._now_ns = now_ns
         self._see = see
         self.last_ns: int | None = None
@@ -115,10 +111,10 @@ class Contact:
         except StoreError as error:
             outcome = _outcome(error)
             if isinstance(error, RevisionWentBackError):
-                if kind == "lease":
-                    await self._look_into()
-                else:
-                    self._note_restore(error)
+                # guard(restore-once-shown-is-remembered): By the next join, other hosts may have pushed the revision
+                # past what this one saw, and its own write may have put a new mark in place of the one that would
+                # show the restore.
+                self.has_shown_restore |= not error.is_another_cluster
                 self.on_went_back(str(error))
             raise
         else:
@@ -127,22 +123,6 @@ class Contact:
             return answer
         finally:
             self.requests[kind, outcome] += 1
-
-    async def _look_into(self) -> None:
-        """Find out by a read whether an older answer about a lease shows a restore, or a member that lags behind.
-
-        It has to be now: the end of the session is a write, which raises the revision.
-        """
-        with suppress(StoreError):
-            try:
-                await self.store.range(self._key)
-            except RevisionWentBackError as error:
-                self._note_restore(error)
-
-    def _note_restore(self, error: RevisionWentBackError) -> None:
-        # guard(restore-once-shown-is-remembered): By the next join, other hosts may have pushed the revision past what
-        # this one saw, and its own write may have put a new mark in place of the one that would show the restore.
-        self.has_shown_restore |= not error.is_another_cluster
 
 
 def _outcome(error: StoreError) -> str:

@@ -21,7 +21,6 @@ from hmret.actors.fleet.use_reports import UseReports
 from hmret.actors.mailbox import CallActor, answer_call
 from hmret.actors.threads import Threads
 from hmret.disk.filesystem import Filesystem
-from hmret.fleet.keys import generation_key
 from hmret.fleet.reading import UNREADABLE
 from hmret.fleet.store import Store, StoreError
 from hmret.model.fleet import FleetState, FleetSummary, FleetView, ReleaseOutcome, WholeCopy
@@ -70,7 +69,7 @@ class FleetKeeper(CallActor):
         """What this host joins as."""
         self._store = store
         self._on_failure = on_failure
-        self.contact = Contact(store, now_ns, async_record.see, generation_key(options.fleet))
+        self.contact = Contact(store, now_ns, async_record.see)
         self._membership = Membership(options, self.contact, async_record, now_ns, on_state)
         self._holdings = Holdings(self._membership, threads)
         self._tokens = Tokens(self._membership, rng=rng)
