@@ -141,7 +141,7 @@ class Rows:
             share_digests(self._tag_folder(name), contents)
             linked = self._linked_content(name)
             found = self._linked[name] = dict(zip(linked, map(contents.get, linked), strict=True))
-            shared = () if owners.keys().isdisjoint(found) else owners.keys() & found.keys()
+            shared = owners.keys() & found.keys()
             before = {digest: owners[digest] for digest in shared}
             owners.update(dict.fromkeys(found, name))
             owners.update((digest, (*_each(names), name)) for digest, names in before.items())
