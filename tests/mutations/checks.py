@@ -776,8 +776,8 @@ MUTATIONS = (
         "take the timer that is made first away first",
         "tags-before-timers",
         Swap(
-            "remove_links",
-            "for key in held.keys:\n        clear_state(filesystem, data_fd, key)\n    remove_links",
+            "remove_made_links",
+            "for key in held.keys:\n        clear_state(filesystem, data_fd, key)\n    remove_made_links",
         ),
         QUARANTINE,
     ),

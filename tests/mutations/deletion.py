@@ -9,6 +9,7 @@ IN_ONE_CALL = ("tests/disk/deletion/test_in_one_call.py",)
 FULL = ("tests/engine/test_full_disk.py",)
 RETURNED = ("tests/engine/test_returned_tags.py",)
 LATE = ("tests/content/test_situations_of_odd_trees.py",)
+TAGS = ("tests/disk/deletion/tags/test_taken_links.py",)
 RESTORED = ("tests/disk/deletion/recovery/test_quarantine.py",)
 DISK = ("tests/disk/test_filesystem.py",)
 RELOAD = ("tests/engine/test_reload_in_a_sweep.py",)
@@ -33,6 +34,13 @@ DELETION_MUTATIONS = (
         Become("if not config.active:\n                pass"),
         RELOAD,
     ),
+    edit(
+        "remove a tag that a restore made in vain where hypeman can move it",
+        "made-tag-is-set-aside",
+        Become("folders.filesystem.unlink(link.tag, dir_fd=fd)"),
+        TAGS,
+    ),
+    edit("put an odd file over a tag that was set since", "odd-file-replaces-nothing", NEVER, TAGS),
     edit("let nothing go in place of what cannot be deleted", "next-in-place-of-failed", DROP, INSTEAD),
     edit(
         "delete in place of what failed beyond the limits of a sweep",

@@ -1,6 +1,7 @@
 """Deleting an image that two repositories share, with a promoted copy: whatever cuts it off, all of it is here or gone."""
 
 import errno
+import json
 import os
 import random
 from contextlib import suppress
@@ -11,12 +12,13 @@ from hmret.disk.deletion.outcomes import Outcome, Retired
 from hmret.disk.deletion.retirement import retire
 from hmret.disk.deletion.trash.intent_files import drop_intents
 from hmret.disk.folders import let_go
-from hmret.disk.layout import CONTENT
-from hmret.model.deletion import Kept, RetireCriteria
+from hmret.disk.layout import CONTENT, REPOSITORIES
+from hmret.model.deletion import Deletion, Kept, RetireCriteria
 from hmret.model.verdicts import Reason
 from support.bounds import bound
-from support.builders import DATA, START_NS, data_fd_of, free
+from support.builders import DATA, START_NS, data_fd_of, digest, free, make_state
 from support.crashes import cut_at, cut_everywhere, failed_everywhere, recover
+from support.deletions import deletion
 from support.memory_filesystem import Call, MemoryFilesystem, Tree
 from support.shared_unit import (
     ALPINE,
@@ -46,11 +48,11 @@ def cache(request: pytest.FixtureRequest) -> MemoryFilesystem:
     return make_shared(str(request.param))
 
 
-def delete(filesystem: MemoryFilesystem) -> list[Outcome]:
+def delete(filesystem: MemoryFilesystem, candidate: Deletion = UNIT) -> list[Outcome]:
     """Do what the deleter does with a batch."""
     fd = data_fd_of(filesystem)
     try:
-        outcomes = retire(filesystem, fd, [UNIT], LOOK, batch_name=BATCH).outcomes
+        outcomes = retire(filesystem, fd, [candidate], LOOK, batch_name=BATCH).outcomes
         is_done = not any(one.faults if isinstance(one, Retired) else one.unfinished for one in outcomes)
         for place in (place for one in outcomes if isinstance(one, Retired) for place in one.places):
             try:
@@ -85,6 +87,25 @@ def test_without_a_fault_all_of_it_goes(cache: MemoryFilesystem) -> None:
     assert {f"{DATA}/{link.parent}/{link.tag}" for link in outcome.links} == set(LINKS)
     assert is_gone(images_in(cache), before)
     assert broken_promise(cache, before) is None
+
+
+@pytest.mark.parametrize("name", [f"{OTHER}:kept", "ghcr.io/third/thing:1", "not a reference!", ""])
+def test_content_without_a_link_goes_for_the_repository_that_its_name_says_and_for_no_other(
+    name: str,
+) -> None:
+    """A pull that ends in between may put another name there; that repository's rules decide then."""
+    filesystem = make_shared()
+    alone = deletion(OTHER, digest("c"), START_NS, is_content=True)
+    filesystem.remove(f"{IMAGES_TOP}/{REPOSITORIES}/{OTHER}/kept")
+    metadata = {"name": name, "digest": digest("c"), "status": "ready", "size_bytes": 4096}
+    filesystem.write_file(f"{IMAGES_TOP}/{CONTENT}/{'c' * 64}/metadata.json", json.dumps(metadata).encode())
+    make_state(filesystem, (OTHER, alone.digest), START_NS)
+    (outcome,) = delete(filesystem, alone)
+    goes = name.startswith(OTHER)
+    assert isinstance(outcome, Retired if goes else Kept)
+    assert filesystem.exists(f"{IMAGES_TOP}/{CONTENT}/{'c' * 64}/rootfs.ext4") is not goes
+    if isinstance(outcome, Kept):
+        assert outcome.reason is Reason.SHARED
 
 
 def test_a_crash_at_any_call_shows_hypeman_nothing_that_was_not_there(cache: MemoryFilesystem) -> None:

@@ -13,7 +13,7 @@ from hmret.disk.deletion.tags.links import (
     RemovedLinks,
     make_links,
     read_link,
-    remove_links,
+    remove_made_links,
     remove_recorded_links,
     resolve_parked_tags,
 )
@@ -73,6 +73,11 @@ def resolve(host: Host, *links: Link, is_here: Callable[[str], bool] = nowhere) 
     host.folder(TRASH)
     with folders(host) as held:
         return resolve_parked_tags(held, intent_of(*links), is_here)
+
+
+def remove_made(host: Host, *links: Link, is_here: Callable[[str], bool] = nowhere) -> tuple[Link, ...]:
+    with folders(host) as held:
+        return remove_made_links(held, links, is_here)
 
 
 def path_of(link: Link) -> str:
@@ -220,6 +225,28 @@ def test_a_folder_that_takes_the_name_right_before_is_put_back_with_what_is_in_i
     meddle(memory, replace)
     assert take(memory, link).removed == ()
     assert memory.read(f"{path_of(link)}/file") == b"kept"
+
+
+def test_what_took_the_name_stays_aside_where_the_tag_has_been_set_since(memory: Host) -> None:
+    """What is not a link is not hmret's, nor is the tag that hypeman sets while that is set aside."""
+    link = put(memory, ALPINE, "latest")
+
+    def replace() -> None:
+        memory.remove(path_of(link))
+        memory.write(path_of(link), b"kept")
+
+    meddle(memory, replace)
+
+    def come(_repository: str) -> bool:
+        if not memory.exists(path_of(link)):
+            put_link(memory, ALPINE, "latest", "b")
+        return False
+
+    done = take(memory, link, is_here=come)
+    assert done == RemovedLinks((), ((path_of(link), "File exists"),))
+    assert recorded(memory, ALPINE, "latest").target.endswith("b" * 64)
+    (aside,) = left_aside(memory)
+    assert memory.read(f"system/{aside}") == b"kept"
 
 
 def test_where_the_digest_comes_while_its_tag_is_set_aside_that_is_put_back(memory: Host) -> None:
@@ -426,7 +453,55 @@ def test_tags_that_were_made_in_vain_are_removed_and_others_not(host: Host) -> N
     put_link(host, ALPINE, "latest", "a")
     put_link(host, ALPINE, "moved", "b")
     host.remove(path_of(links[2]))
-    with folders(host) as held:
-        assert remove_links(held, links) == (links[0],)
+    assert remove_made(host, *links) == (links[0],)
     assert not host.exists(path_of(links[0]))
     assert host.exists(path_of(links[1]))
+
+
+def test_tags_that_were_made_in_vain_stay_where_the_digest_has_come(host: Host) -> None:
+    links = put(host, ALPINE, "latest"), put(host, MIRROR, "latest")
+    assert remove_made(host, *links, is_here=lambda repository: repository == MIRROR) == (links[0],)
+    assert recorded(host, MIRROR, "latest") == links[1]
+
+
+def test_a_tag_that_is_moved_right_before_it_is_removed_in_vain_is_put_back(memory: Host) -> None:
+    link = put(memory, ALPINE, "latest")
+    meddler = meddle(memory, lambda: put_link(memory, ALPINE, "latest", "b"))
+    assert remove_made(memory, link) == ()
+    assert meddler.is_done
+    assert recorded(memory, ALPINE, "latest").target.endswith("b" * 64)
+    assert memory.names(link.parent) == ["latest"]
+
+
+def test_where_the_digest_comes_while_a_tag_made_in_vain_is_set_aside_that_is_put_back(memory: Host) -> None:
+    link = put(memory, ALPINE, "latest")
+    answers = iter([False, True])
+    assert remove_made(memory, link, is_here=lambda _: next(answers)) == ()
+    assert recorded(memory, ALPINE, "latest").target == link.target
+    assert memory.names(link.parent) == ["latest"]
+
+
+@pytest.mark.parametrize("comes", [False, True])
+@pytest.mark.parametrize("letters", ["", "a", "b"])
+def test_what_a_crash_left_set_aside_of_tags_made_in_vain_is_resolved(
+    memory: Host, comes: bool, letters: str
+) -> None:
+    link = put(memory, ALPINE, "latest")
+
+    def fail(call: Call) -> None:
+        if call.name == "unlink":
+            raise OSError(errno.EIO, "cut off")
+
+    memory.memory.before = fail
+    with pytest.raises(OSError, match="cut off"):
+        remove_made(memory, link)
+    memory.memory.before = None
+    assert not memory.exists(path_of(link))
+    if letters:
+        put_link(memory, ALPINE, "latest", letters)
+    remove_made(memory, link, is_here=lambda _: comes)
+    stays = {"": comes, "a": comes, "b": True}[letters]
+    assert memory.exists(path_of(link)) is stays
+    assert memory.names(link.parent) == (["latest"] if stays else [])
+    if stays:
+        assert recorded(memory, ALPINE, "latest").target.endswith((letters or "a") * 64)

@@ -8,6 +8,7 @@ at the next start; after a crash that comes later, the next start does the rest.
 import errno
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, suppress
+from functools import partial
 
 import attrs
 
@@ -22,7 +23,7 @@ from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.putting_back import follow
 from hmret.disk.deletion.recovery.quarantine import QuarantineContents, load_held, main_place, release
 from hmret.disk.deletion.recovery.quarantine_records import HeldImage, drop_records
-from hmret.disk.deletion.tags.links import make_links, remove_links
+from hmret.disk.deletion.tags.links import make_links, remove_made_links
 from hmret.disk.deletion.trash.erasing import erase
 from hmret.disk.deletion.trash.intents import Link, TrashEntry, find_entries
 from hmret.disk.deletion.trash.wholeness import check_layers
@@ -274,15 +275,15 @@ def _undo_restore(folders: OpenFolders, held: HeldImage, made_links: Iterable[Li
     for place in find_entries(filesystem, data_fd, held):
         if place.is_aside:
             hide_metadata(folders, place.folder, place.name)
-    parents = (CONTENT, *sorted(held.repositories))
-    if any(_is_new(folders, held, f"{IMAGES}/{parent}") for parent in parents):
-        return
     # The timers are made first and removed last: without one, there is nothing else.
     if made_links is None and not _has_state(folders, held):
         return
+    is_here = partial(_is_here, folders, held)
     # guard(tags-before-timers): The timers show that a restore was cut off, so they go last; a second crash
     # must not leave tags behind.
-    remove_links(folders, held.links if made_links is None else made_links)
+    remove_made_links(folders, held.links if made_links is None else made_links, is_here)
+    if any(is_here(repository) for repository in sorted(held.repositories)):
+        return
     folders.close()
     remove_empty_repositories(filesystem, data_fd, held.repositories)
     if made_links is None:
@@ -290,10 +291,13 @@ def _undo_restore(folders: OpenFolders, held: HeldImage, made_links: Iterable[Li
             clear_state(filesystem, data_fd, key)
 
 
-def _is_new(folders: OpenFolders, held: HeldImage, parent: str) -> bool:
-    """Return whether its place, or that of one of its folders, has an image that came after its deletion."""
-    inode = folders.inode(f"{parent}/{hex_of(held.digest)}")
-    return inode is not None and all((copy.parent, copy.inode) != (parent, inode) for copy in held.staying)
+def _is_here(folders: OpenFolders, held: HeldImage, repository: str) -> bool:
+    """Return whether an image that came after its deletion is in its place, or in that of a repository's folder."""
+    for parent in (f"{IMAGES}/{CONTENT}", f"{IMAGES}/{repository}"):
+        inode = folders.inode(f"{parent}/{hex_of(held.digest)}")
+        if inode is not None and all((copy.parent, copy.inode) != (parent, inode) for copy in held.staying):
+            return True
+    return False
 
 
 def _may_be_cut_off(folders: OpenFolders, held: HeldImage) -> bool:

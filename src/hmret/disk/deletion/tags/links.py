@@ -14,6 +14,7 @@ from contextlib import suppress
 from itertools import groupby
 
 import attrs
+import msgspec
 
 from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.trash.intents import Intent, Link
@@ -134,21 +135,14 @@ def resolve_parked_tags(
     Raises:
         OSError: one could not be resolved.
     """
-    filesystem = folders.filesystem
     gone: list[Link] = []
     for number, link in reversed(tuple(enumerate(intent.links))):
         for found in (
             _ParkedTag(TRASH, parked_name(intent, number)),
             _ParkedTag(link.parent, _ASIDE + link.tag),
         ):
-            fd = folders.find(found.folder)
-            if fd is None or not exists(filesystem, fd, found.name):
-                continue
-            if _is_recorded(filesystem, fd, found.name, link) and not is_here(link.repository):
-                filesystem.unlink(found.name, dir_fd=folders.get(found.folder))
-                gone.append(link)
-            else:
-                _put_back(folders, found, link)
+            if _resolve(folders, found, link, is_here):
+                gone.append(link)  # noqa: PERF401 - each is resolved in its turn
     return tuple(gone)
 
 
@@ -172,20 +166,37 @@ def make_links(folders: OpenFolders, links: Iterable[Link]) -> tuple[Link, ...]:
     return tuple(made)
 
 
-def remove_links(folders: OpenFolders, links: Iterable[Link]) -> tuple[Link, ...]:
-    """Remove tags that a restore made for an image that did not come back, if they are still the same.
+def remove_made_links(
+    folders: OpenFolders, links: Iterable[Link], is_here: Callable[[str], bool]
+) -> tuple[Link, ...]:
+    """Remove tags that a restore made for an image that did not come back; returns those that are removed.
+
+    They are set aside first, as those of a deletion are, but each beside its place, since a crash may have
+    left some there: those are resolved, too. One that hypeman has moved since goes back.
+
+    Args:
+        folders: the open folders.
+        links: the tags as they were recorded. What a restore makes has an inode of its own.
+        is_here: returns whether a repository's tags to the digest lead to something now.
 
     Raises:
         OSError: one could not be removed.
     """
     removed: list[Link] = []
     for link in links:
-        folder_fd = folders.find(link.parent)
-        if folder_fd is None:
+        made = msgspec.structs.replace(link, inode=0)
+        beside = _ParkedTag(link.parent, _ASIDE + link.tag)
+        _resolve(folders, beside, made, is_here)
+        fd = folders.find(link.parent)
+        if fd is None or not _is_recorded(folders.filesystem, fd, link.tag, made) or is_here(link.repository):
             continue
-        found = read_link(folders.filesystem, folder_fd, link.layout, link.repository, link.tag)
-        if found is not None and found.target == link.target:
-            folders.filesystem.unlink(link.tag, dir_fd=folder_fd)
+        try:
+            # guard(made-tag-is-set-aside): hypeman may move the tag between the look at it and its removal;
+            # what is set aside is looked at again, and goes back where it is another by now.
+            folders.rename(link.parent, link.tag, beside.folder, beside.name)
+        except FileNotFoundError:
+            continue
+        if _resolve(folders, beside, made, is_here):
             removed.append(link)
     return tuple(removed)
 
@@ -274,8 +285,31 @@ def _set_aside_otherwise(folders: OpenFolders, link: Link, name: str, error: int
     return attrs.evolve(found, is_recorded=is_recorded)
 
 
-def _put_back(folders: OpenFolders, found: "_ParkedTag", link: Link) -> None:
-    """Put back what was set aside in the place of a tag: a link never over another, anything else by a rename."""
+def _resolve(folders: OpenFolders, found: _ParkedTag, link: Link, is_here: Callable[[str], bool]) -> bool:
+    """Remove a tag that was set aside, or put it back where it is needed or another; returns whether it has gone.
+
+    Raises:
+        OSError: it could not be removed or put back.
+    """
+    filesystem, fd = folders.filesystem, folders.find(found.folder)
+    if fd is None or not exists(filesystem, fd, found.name):
+        return False
+    if not _is_recorded(filesystem, fd, found.name, link) or is_here(link.repository):
+        _put_back(folders, found, link)
+        return False
+    filesystem.unlink(found.name, dir_fd=folders.get(found.folder))
+    return True
+
+
+def _put_back(folders: OpenFolders, found: _ParkedTag, link: Link) -> None:
+    """Put back what was set aside in the place of a tag, never over what has come there since.
+
+    A link that has been set anew is superseded, and goes. Anything else is not hmret's.
+
+    Raises:
+        FileExistsError: it is not a link, and its place is taken; it stays aside.
+        OSError: it could not be put back.
+    """
     filesystem = folders.filesystem
     folders.make(link.parent)
     try:
@@ -283,7 +317,10 @@ def _put_back(folders: OpenFolders, found: "_ParkedTag", link: Link) -> None:
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        # Something else had the tag's name: it is not hmret's.
+        # guard(odd-file-replaces-nothing): Something else had the tag's name, and hypeman may have set the tag
+        # since: neither goes.
+        if folders.exists(f"{link.parent}/{link.tag}"):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), link.tag) from None
         folders.rename(found.folder, found.name, link.parent, link.tag)
         return
     with suppress(FileExistsError):
