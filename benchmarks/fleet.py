@@ -123,6 +123,8 @@ class Filled:
         self.keys = keys
         self.holdings = 0
         self.hosts: list[Session] = []
+        self._marks: dict[str, str] = {}
+        """By holder, the last that it has put into the store."""
         self._now_ns = time.time_ns()
         self._generator = random.Random(1)
 
@@ -157,8 +159,9 @@ class Filled:
             (await self.store.transact(Txn((), holder_operations(self.keys, holder)))).results
         )
         lease = await self.store.grant(24 * 3600)
-        session = Session(self.keys, holder, f"{self._generator.getrandbits(64):016x}", lease)
+        session = Session(self.keys, holder, self._mark(), lease)
         assert (await self.store.transact(join(session, found))).succeeded
+        self._marks[holder] = session.id
         assert (await self.store.transact(go_live(session, self._summary()))).succeeded
         return session
 
@@ -166,8 +169,10 @@ class Filled:
         """Register copies."""
         for start in range(0, len(digests), MOST_HOLDINGS):
             batch = dict.fromkeys(digests[start : start + MOST_HOLDINGS], 2_000_000_000)
-            txn = register(session, batch, f"{self._generator.getrandbits(64):016x}", self._now_ns)
+            mark, last_mark = self._mark(), self._marks[session.holder]
+            txn = register(session, batch, mark, last_mark, self._now_ns)
             assert (await self.store.transact(txn)).succeeded
+            self._marks[session.holder] = mark
 
     async def release_one(self, digest: str, session: Session) -> None:
         """Release a copy with two witnesses, and put it back."""
@@ -178,6 +183,9 @@ class Filled:
         witnesses = judge_release(copies[digest], fleet, rules, session.holder, datetime_of(self._now_ns))
         assert not isinstance(witnesses, ReleaseOutcome), witnesses
         assert (await self.store.transact(release(session, copies[digest], fleet, witnesses, 0))).succeeded
+
+    def _mark(self) -> str:
+        return f"{self._generator.getrandbits(64):016x}"
 
     def _summary(self) -> str:
         summary = FleetSummary(

@@ -57,7 +57,7 @@ def carry_out(fleet: WrittenFleet, txn: Txn) -> bool:
 
 OWN_WRITES: dict[str, Callable[[Session], Txn]] = {
     "go live": lambda session: go_live(session, "{}"),
-    "register": lambda session: register(session, {A: 1}, "a1", START_NS),
+    "register": lambda session: register(session, {A: 1}, "a1", session.id, START_NS),
     "take out": lambda session: take_out(session, [A]),
     "tell uses": lambda session: tell_uses(session, {A: NOW}, 60),
     "take a token": lambda session: take_token(session, 0, 0, POLICY),
@@ -141,7 +141,7 @@ def test_what_is_live_goes_with_the_lease(fleet: WrittenFleet, session: Session)
 
 
 def test_copies_are_registered_with_their_bytes_and_the_mark(fleet: WrittenFleet, session: Session) -> None:
-    assert carry_out(fleet, register(session, {A: 4096, B: 512}, "a1", START_NS + 5))
+    assert carry_out(fleet, register(session, {A: 4096, B: 512}, "a1", session.id, START_NS + 5))
     items = fleet.store.items()
     assert read_holding(items[KEYS.holding(A, ME)]) == (4096, START)
     assert read_holding(items[KEYS.holding(B, ME)]) == (512, START)
@@ -149,7 +149,7 @@ def test_copies_are_registered_with_their_bytes_and_the_mark(fleet: WrittenFleet
 
 
 def test_a_registered_copy_outlives_the_session(fleet: WrittenFleet, session: Session) -> None:
-    carry_out(fleet, register(session, {A: 4096}, "a1", START_NS))
+    carry_out(fleet, register(session, {A: 4096}, "a1", session.id, START_NS))
     fleet.store.end_lease(session.lease)
     assert fleet.holders(A) == {ME}
 
@@ -162,7 +162,7 @@ def test_copies_are_taken_out_of_the_count(fleet: WrittenFleet, session: Session
 
 def test_the_largest_batches_fit_into_one_transaction(fleet: WrittenFleet, session: Session) -> None:
     digests = [digest(f"{number:04x}") for number in range(MOST_HOLDINGS)]
-    assert carry_out(fleet, register(session, dict.fromkeys(digests, 1), "a1", START_NS))
+    assert carry_out(fleet, register(session, dict.fromkeys(digests, 1), "a1", session.id, START_NS))
     assert carry_out(fleet, take_out(session, digests))
     assert carry_out(fleet, check_registered(session, digests))
     assert carry_out(fleet, tell_uses(session, dict.fromkeys(digests[:MOST_USES], NOW), 60))

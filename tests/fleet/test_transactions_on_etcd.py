@@ -64,7 +64,9 @@ async def begin(store: Gateway, keys: FleetKeys, holder: str, mark: str = "5e551
 
 async def test_the_largest_batches_are_taken(store: Gateway, keys: FleetKeys) -> None:
     session = await begin(store, keys, "a.00000001")
-    assert (await store.transact(register(session, dict.fromkeys(DIGESTS, 1), "a1", START_NS))).succeeded
+    assert (
+        await store.transact(register(session, dict.fromkeys(DIGESTS, 1), "a1", session.id, START_NS))
+    ).succeeded
     found = await store.transact(Txn((), check_registered(session, DIGESTS).success))
     assert all(isinstance(each, RangeResult) and each.key_values for each in found.results)
     asked = read_operations(keys, session.holder, DIGESTS[:MOST_DIGESTS], token=0)
@@ -96,7 +98,7 @@ async def test_a_release_with_as_many_witnesses_as_there_can_be(store: Gateway, 
     session = await begin(store, keys, "a.00000001")
     others = [await begin(store, keys, f"h{number}.{number:08x}") for number in range(41)]
     for each in (session, *others):
-        await store.transact(register(each, {DIGESTS[0]: 1}, each.id, START_NS))
+        await store.transact(register(each, {DIGESTS[0]: 1}, each.id, each.id, START_NS))
     assert (await store.transact(take_token(session, 0, await store.grant(3600), "00ff"))).succeeded
     asked = read_operations(keys, session.holder, DIGESTS[:1], token=0)
     results = (await store.transact(Txn((), asked))).results
@@ -124,8 +126,8 @@ async def test_a_release_with_as_many_witnesses_as_there_can_be(store: Gateway, 
 async def test_what_an_earlier_session_writes_is_refused(store: Gateway, keys: FleetKeys) -> None:
     session = await begin(store, keys, "a.00000001")
     later = await begin(store, keys, "a.00000001", "1a7e01a7e01a7e01")
-    assert not (await store.transact(register(session, {DIGESTS[0]: 1}, "a1", START_NS))).succeeded
-    assert (await store.transact(register(later, {DIGESTS[0]: 1}, "a2", START_NS))).succeeded
+    assert not (await store.transact(register(session, {DIGESTS[0]: 1}, "a1", later.id, START_NS))).succeeded
+    assert (await store.transact(register(later, {DIGESTS[0]: 1}, "a2", later.id, START_NS))).succeeded
     assert (await store.range(generation_key(keys.fleet))).value(
         generation_key(keys.fleet)
     ) == keys.generation

@@ -8,6 +8,7 @@ __all__ = ["FLEET_MUTATIONS"]
 
 RECORD = ("tests/disk/records/test_fleet_record.py",)
 EXPLORER = ("tests/fleet/test_exploring.py",)
+JOINING = ("tests/actors/fleet/test_joining.py",)
 
 FLEET_MUTATIONS: tuple[Mutation, ...] = (
     edit("forget the last mark that is done", "last-done-mark-stays", NEVER, RECORD),
@@ -44,6 +45,13 @@ FLEET_MUTATIONS: tuple[Mutation, ...] = (
         "join-compares-mark",
         DROP,
         EXPLORER,
+    ),
+    edit(
+        "explored: register over any mark",
+        "register-compares-mark",
+        Become("stands = session.fence[0]"),
+        EXPLORER,
+        JOINING,
     ),
     edit("explored: count what an earlier session has registered", "join-ends-live", DROP, EXPLORER),
     edit("explored: release by a copy that was released", "release-compares-witness", DROP, EXPLORER),

@@ -85,16 +85,24 @@ def go_live(session: Session, summary: str) -> Txn:
     )
 
 
-def register(session: Session, copies: Mapping[str, int], mark: str, now_ns: int) -> Txn:
-    """Build the transaction that registers up to `MOST_HOLDINGS` copies, by digest, with their bytes.
+def register(session: Session, copies: Mapping[str, int], mark: str, last_mark: str, now_ns: int) -> Txn:
+    """Build the transaction that registers copies.
 
-    `mark` and the digests are on record, durably. The mark tells later whether a record knows of these.
+    Args:
+        session: the session that registers.
+        copies: up to `MOST_HOLDINGS`, by digest, with their bytes; on record, durably.
+        mark: a new mark, on record likewise. It tells later whether a record knows of these.
+        last_mark: the mark that this session put into the store before, when it joined or registered.
+        now_ns: by the wall clock, in nanoseconds since the epoch.
     """
     keys, holder = session.keys, session.holder
+    # guard(register-compares-mark): Another mark shows that the store was put back to an earlier state, with this
+    # session alive in it. It stays there for the next join to find.
+    stands = value_is(keys.mark(holder), last_mark)
     puts = [
         Put(keys.holding(digest, holder), encode_holding(size, now_ns)) for digest, size in copies.items()
     ]
-    return Txn(session.fence, (*puts, Put(keys.mark(holder), mark)))
+    return Txn((*session.fence, stands), (*puts, Put(keys.mark(holder), mark)))
 
 
 def take_out(session: Session, digests: Collection[str]) -> Txn:

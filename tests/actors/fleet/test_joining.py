@@ -585,6 +585,20 @@ async def test_a_restore_that_an_answer_has_shown_is_told_whatever_came_after_it
         await host.until(FleetState.JOINED)
 
 
+async def test_a_restore_below_a_session_is_not_hidden_by_what_that_registers(fleet: Fleet) -> None:
+    """The backup has the session, whose lease goes on, and revisions are past all that this host has seen."""
+    async with fleet.host("a").running() as host:
+        await restored(fleet, host)
+        for number in range(100):
+            fleet.put("/other", str(number))
+        assert fleet.has(KEYS.session(host.holder))
+        host.images[C] = 4096
+        await host.sweep()
+        await host.until(FleetState.ROLLED_BACK)
+        assert fleet.has(KEYS.rolled_back)
+        assert not fleet.holders(C)
+
+
 # A disk that does not take the record.
 
 

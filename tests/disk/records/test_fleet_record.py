@@ -85,7 +85,7 @@ def test_what_was_put_on_record_is_loaded(host: Host) -> None:
         assert one.digests == {A: Standing.REGISTERED, C: Standing.ASKED}
         assert (one.standing(A), one.standing(B)) == (Standing.REGISTERED, None)
         assert one.generation == "g1"
-        assert one.has_done_mark
+        assert one.last_done_mark
         assert not one.needs_cache_id
 
 
@@ -96,7 +96,7 @@ def test_another_generation_forgets_all_and_the_same_one_only_what_it_registered
     record.note_outcomes(done=mark, registered=[A])
     record.start("g1")
     for one in (record, load(host)):
-        assert (one.digests, one.has_done_mark, one.age_of(mark)) == ({}, False, MarkAge.UNKNOWN)
+        assert (one.digests, one.last_done_mark, one.age_of(mark)) == ({}, None, MarkAge.UNKNOWN)
         assert one.seen == Seen(cluster_id="77", revision=5)
     record.start("g2")
     for one in (record, load(host)):
@@ -315,7 +315,7 @@ def test_the_last_hundred_marks_survive_a_rewrite_and_the_last_that_is_done(memo
     record.flush()
     record.note_request([A], with_mark=False)
     for one in (record, load(host)):
-        assert one.has_done_mark
+        assert one.last_done_mark
     kept = load(host)
     known = [mark for mark in marks if kept.age_of(mark) is not MarkAge.UNKNOWN]
     assert known == [marks[1], *marks[-100:]]
@@ -325,7 +325,7 @@ def test_marks_are_told_apart_by_when_they_were_made(host: Host) -> None:
     record = started(host)
     one, two, three, four = (record.note_request(with_mark=True) for _ in range(4))
     assert {record.age_of(mark) for mark in (one, two, three, four)} == {MarkAge.CURRENT}
-    assert not record.has_done_mark
+    assert not record.last_done_mark
     record.note_outcomes(done=three)
     for known in (record, load(host)):
         assert [known.age_of(mark) for mark in (one, two, three, four)] == [
@@ -494,12 +494,12 @@ def test_what_is_settled_is_settled_even_if_it_cannot_be_written(memory: Host) -
     with pytest.raises(OSError, match="No space"):
         record.note_outcomes(done=mark, registered=[A], unregistered=[B])
     assert record.digests == {A: Standing.REGISTERED}
-    assert record.has_done_mark
+    assert record.last_done_mark
     assert load(memory).digests == {A: Standing.ASKED, B: Standing.ASKED}
     memory.memory.allow(f"{DATA}/{RECORD}")
     record.note_request([C], with_mark=False)
     assert load(memory).digests == {A: Standing.REGISTERED, C: Standing.ASKED}
-    assert load(memory).has_done_mark
+    assert load(memory).last_done_mark
 
 
 def test_what_could_not_be_put_on_record_may_not_be_asked_for(memory: Host) -> None:
@@ -574,6 +574,8 @@ def test_whatever_is_done_what_is_loaded_is_what_was_in_memory(
             FleetRecord(disk, fd).age_of(mark) for mark in marks
         ] or what == "foreign"
         assert FleetRecord(disk, fd).digests == expected
-        assert FleetRecord(disk, fd).has_done_mark == record.has_done_mark == done
+        assert (
+            (FleetRecord(disk, fd).last_done_mark is not None) == (record.last_done_mark is not None) == done
+        )
     disk.close(fd)
     assert disk.open_descriptors() == {}

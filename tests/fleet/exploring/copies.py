@@ -3,7 +3,17 @@
 from collections.abc import Iterator
 
 from fleet.exploring import shipped
-from fleet.exploring.moves import Here, Step, idle, new_mark, over, with_done, with_mark, with_standing
+from fleet.exploring.moves import (
+    Here,
+    Step,
+    idle,
+    last_done,
+    new_mark,
+    over,
+    with_done,
+    with_mark,
+    with_standing,
+)
 from fleet.exploring.worlds import Mind
 
 __all__ = [
@@ -51,7 +61,9 @@ def differences(here: Here) -> Iterator[Step]:
     )
     if new:
         mark = new_mark(here.world, here.number)
-        sent = shipped.register_copies(here.number, record.generation, here.holder, mind.session, new, mark)
+        sent = shipped.register_copies(
+            here.number, record.generation, here.holder, mind.session, new, mark, last_done(record)
+        )
         mark_is_known = here._replace(mind=mind._replace(before=str(mark)))
         yield Step(f"finds {names_of(new)} new", mark_is_known.about_to("note_new", sent))
 

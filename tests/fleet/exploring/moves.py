@@ -22,6 +22,7 @@ __all__ = [
     "Step",
     "changed",
     "idle",
+    "last_done",
     "mark_age",
     "new_cache_id",
     "new_mark",
@@ -166,6 +167,11 @@ def with_done(place: Place, mark: int) -> Place:
         (each, is_outdated or number < position) for number, (each, is_outdated) in enumerate(record.marks)
     )
     return place._replace(record=record._replace(marks=dated, has_done=True))
+
+
+def last_done(record: Record) -> int:
+    """Return the last mark that is done; 0: it is nowhere but on record."""
+    return next((mark for mark, is_outdated in record.marks if not is_outdated and record.has_done), 0)
 
 
 def mark_age(record: Record, mark: Value | None) -> str:

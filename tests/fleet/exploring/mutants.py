@@ -24,6 +24,7 @@ MUTANTS = {
     "no_e": "nothing is put into `e/`, and nothing is judged by it",
     "mark_for_each_session": "registrations put no mark into `e/`",
     "join_does_not_compare_mark": "a join does not compare the mark that it has read",
+    "registers_over_any_mark": "a registration does not compare the mark that it replaces",
     "join_keeps_live": "a join leaves what an earlier session has put into `l/`",
     "live_before_reconciling": "copies count before those that are gone were taken out",
     "former_goes_on": "a new cache id is taken before the session of the former holder has ended",
@@ -58,6 +59,10 @@ _LOST: dict[str, tuple[frozenset[str], frozenset[str], frozenset[str]]] = {
         frozenset(("release",)),
         frozenset(("ABSENT",)),
         frozenset(("rolled_back",)),
+    ),
+    **dict.fromkeys(
+        ("no_e", "mark_for_each_session", "registers_over_any_mark"),
+        (frozenset(("register",)), frozenset(("VALUE",)), frozenset("e")),
     ),
     "join_does_not_compare_mark": (frozenset(("join",)), frozenset(("FRESH", "ABSENT")), frozenset("e")),
 }

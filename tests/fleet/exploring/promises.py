@@ -6,7 +6,7 @@ from fleet.exploring.moves import mark_age
 from fleet.exploring.mutants import Program
 from fleet.exploring.releases import look
 from fleet.exploring.shipped import GENERATION, PAUSED, USED, digest, holder_of, key_of
-from fleet.exploring.storing import is_hopeless, value_of
+from fleet.exploring.storing import carry_out, value_of
 from fleet.exploring.worlds import Place, Sent, Value, World, owner_of
 
 __all__ = ["SPENT", "account", "broken_at", "broken_by"]
@@ -38,7 +38,7 @@ def _broken(world: World, program: Program, least: int, *, is_complete: bool) ->
     generation = str(value_of(world.store, GENERATION))
     items = dict(world.store)
     if world.is_put_back:
-        yield from _joining_an_old_store(world, items)
+        yield from _hiding_an_old_store(world, items)
         return
     live = key_of(generation, "lives")
     counted = [(key.removeprefix(live), lease) for key, (_, lease) in world.store if key.startswith(live)]
@@ -59,15 +59,15 @@ def _broken(world: World, program: Program, least: int, *, is_complete: bool) ->
             yield from _forgotten(items, number, place)
 
 
-def _joining_an_old_store(world: World, items: dict[str, tuple[Value, int]]) -> Iterator[str]:
+def _hiding_an_old_store(world: World, items: dict[str, tuple[Value, int]]) -> Iterator[str]:
     for number, place in enumerate(world.places):
-        if place is None or place.record is None or place.mind is None or place.mind.step != "join":
+        if place is None or place.record is None or place.mind is None or place.mind.sent is None:
             continue
-        if place.mind.sent is None or is_hopeless(place.mind.sent):
+        if place.mind.step not in ("join", "register") or not carry_out(world, place.mind.sent).succeeded:
             continue
         mark = items.get(key_of(place.record.generation, "mark", holder_of(place.host, place.cache)))
         if mark is not None and mark_age(place.record, mark[0]) == "outdated":
-            yield f"an older store: place {number} joins it, and its record says so"
+            yield f"an older store: place {number} hides its mark by a {place.mind.step}, and its record knows it"
 
 
 def _rests(items: dict[str, tuple[Value, int]], place: Place) -> bool:

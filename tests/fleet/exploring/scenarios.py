@@ -31,6 +31,9 @@ SMALL: Mapping[str, Setup] = {
     ),
     "somebody else deletes": Setup(_ONE_EACH, {"losses": 1, "kills": 1}, _ONE_RELEASES, joined=_BOTH),
     "somebody else deletes while a host joins": Setup(((1,),), {"losses": 1, "kills": 1}, _ONE_RELEASES),
+    "somebody else deletes while a host joins, and a write is late": Setup(
+        ((1,),), {"losses": 1, "unanswered": 1}, _ONE_RELEASES, is_complete=False
+    ),
     "a directory is copied": Setup(
         ((0,),),
         {"copies": 1, "kills": 1, "pulls": 1},
@@ -71,6 +74,14 @@ SMALL: Mapping[str, Setup] = {
     "etcd is put back and reset": _joined({"resets": 1}, _ONE_RELEASES),
     "etcd is put back and not reset": attrs.evolve(
         _joined({"rollbacks": 1, "kills": 1}, _ONE_RELEASES, is_complete=False), is_backed_up=True
+    ),
+    "etcd is put back below a session that registers": Setup(
+        ((0, 0),),
+        {"rollbacks": 1, "pulls": 2},
+        _ONE_RELEASES,
+        joined=_FIRST,
+        is_complete=False,
+        is_backed_up=True,
     ),
 }
 """Explored whole by the tests, in seconds."""
@@ -127,7 +138,7 @@ LARGE: Mapping[str, Setup] = {
 """Explored by `make explore`, up to a number of steps."""
 
 DEATHS: Mapping[str, tuple[str, str, int]] = {
-    "no_fence": ("a write that is late or lost", "F2", 22),
+    "no_fence": ("somebody else deletes while a host joins, and a write is late", "F2", 17),
     "generation_not_compared": ("etcd is put back and reset", "F5", 5),
     "session_goes_on": ("a write that is late or lost", "F2", 12),
     "no_witnesses": ("a kill", "F3", 5),
@@ -148,6 +159,7 @@ DEATHS: Mapping[str, tuple[str, str, int]] = {
     "no_e": ("a directory is copied", "F2", 12),
     "mark_for_each_session": ("a directory is put back from a backup", "F2", 14),
     "join_does_not_compare_mark": ("a directory is copied", "F2", 12),
+    "registers_over_any_mark": ("etcd is put back below a session that registers", "an older store", 9),
     "join_keeps_live": ("somebody else deletes", "F2", 6),
     "live_before_reconciling": ("somebody else deletes", "F2", 9),
     "former_goes_on": ("a record becomes unreadable", "F2", 14),

@@ -135,11 +135,17 @@ def live(place: int, generation: str, holder: str, mark: int) -> Sent:
 
 @cache
 def register_copies(
-    place: int, generation: str, holder: str, session: int, numbers: tuple[int, ...], mark: int
+    place: int,
+    generation: str,
+    holder: str,
+    session: int,
+    numbers: tuple[int, ...],
+    mark: int,
+    last_mark: int,
 ) -> Sent:
-    """Make the registration of copies."""
+    """Make the registration of copies; `last_mark`: the last that is done."""
     copies = {digest(number): 1 for number in numbers}
-    txn = register(_session(generation, holder, session), copies, f"{mark:016x}", 0)
+    txn = register(_session(generation, holder, session), copies, f"{mark:016x}", f"{last_mark:016x}", 0)
     return _compile("register", place, numbers, txn)
 
 

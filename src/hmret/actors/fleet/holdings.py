@@ -139,8 +139,9 @@ class Holdings:
             if copies:
                 # guard(record-before-registering): What counts and is on no record would count for ever.
                 mark = await self._async_record.note_request(copies, with_mark=True)
+                last_mark = record.last_done_mark or session.id
                 await self._membership.write(
-                    session, register(session, copies, mark, self._membership.now_ns())
+                    session, register(session, copies, mark, last_mark, self._membership.now_ns())
                 )
                 await self._async_record.note_outcomes(done=mark, registered=copies)
 

@@ -70,7 +70,7 @@ class Joining:
             found = await self._read(keys, holder)
             if found.is_rolled_back:
                 raise CannotJoinError(FleetState.ROLLED_BACK, ROLLED_BACK)
-            step = judge_join(found, age_of=record.age_of, has_done_mark=record.has_done_mark)
+            step = judge_join(found, age_of=record.age_of, has_done_mark=record.last_done_mark is not None)
             match step:
                 case JoinStep.JOIN | JoinStep.REGISTER_ALL:
                     if step is JoinStep.REGISTER_ALL:

@@ -96,9 +96,12 @@ class FleetRecord:
         return self._contents.seen
 
     @property
-    def has_done_mark(self) -> bool:
-        """Whether a mark of this generation is done. If the store then has none, `forget` has been said."""
-        return self._contents.last_done() is not None
+    def last_done_mark(self) -> str | None:
+        """The last mark of this generation that is done; None: none is.
+
+        Where there is one and the store has none, `forget` has been said.
+        """
+        return self._contents.last_done()
 
     @property
     def digests(self) -> dict[str, Standing]:
