@@ -107,6 +107,27 @@ async def test_what_is_tagged_while_it_is_in_quarantine_is_put_back_when_it_was_
         assert (await host.sweep_by(retention)).report.marked_unused == 3
 
 
+@pytest.mark.parametrize("is_linked", [False, True], ids=["without a tag", "with a tag"])
+async def test_what_an_older_server_has_pulled_for_one_owner_meanwhile_is_put_back_when_it_was_to_be_erased(
+    host: Host, clock: FakeClock, is_linked: bool
+) -> None:
+    """Its folder hides nothing of today's layout: a later server would look for the content first."""
+    make_unit(host)
+    async with host.opened(quarantine=DAY) as retention:
+        assert len((await host.sweep_by(retention)).deleted) == 2
+        host.legacy(B, "d")
+        if is_linked:
+            host.legacy_link(B, "2", "d")
+        pulled = host.files()[f"{legacy_path(B, 'd')}/metadata.json"]
+        clock.advance(DAY)
+        report = await retention.sweep()
+        assert (report.released_images, report.released_bytes) == (0, 0)
+        assert retention.quarantined() == ()
+    assert is_back(host)
+    assert host.files()[f"{legacy_path(B, 'd')}/metadata.json"] == pulled
+    assert events(host, "recover") == [(f"{A}@{D}", "wanted"), (f"{B}@{D}", "wanted")]
+
+
 async def test_an_older_folder_whose_promotion_was_cut_off_by_its_deletion_is_put_back_when_it_was_to_be_erased(
     host: Host, clock: FakeClock
 ) -> None:

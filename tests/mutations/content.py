@@ -20,6 +20,7 @@ CONTENT = (
     "tests/content/test_hypeman_race_table.py",
 )
 UNITS = ("tests/disk/deletion/test_units.py",)
+WANTED = ("tests/content/test_wanted_again.py",)
 USE = ("tests/content/test_situations_of_use.py",)
 FOLDERS = ("tests/disk/deletion/tags/test_empty_tag_folders.py",)
 GHOSTS = ("tests/disk/deletion/test_late_ghosts.py",)
@@ -78,26 +79,26 @@ CONTENT_MUTATIONS = (
         "move a disk over another",
         "never-over-another-disk",
         Swap(" or any(exists(filesystem, target_fd, name) for name in ROOTFS_NAMES)", ""),
-        ("tests/content/test_wanted_again.py",),
+        WANTED,
     ),
     edit(
         "give a ghost its disk alone",
         "rest-before-disk",
         Become("pass"),
-        ("tests/content/test_wanted_again.py",),
+        WANTED,
     ),
     edit(
         "erase content though a repository has a folder of it by now",
         "new-folder-needs-content",
         NEVER,
-        CONTENT,
+        WANTED,
     ),
     edit("do not look who wants it before it is erased", "last-look-before-erase", NEVER, CONTENT),
     edit(
         "erase the disk of a promotion that was cut off",
         "cut-off-promotion-healed",
         Become("is_promotion = False"),
-        ("tests/content/test_wanted_again.py",),
+        WANTED,
     ),
     edit(
         "let an image go that a tag leads to by now", "new-tag-brings-back", Become("return False"), CONTENT
