@@ -464,6 +464,11 @@ def test_tags_that_were_made_in_vain_stay_where_the_digest_has_come(host: Host) 
     assert recorded(host, MIRROR, "latest") == links[1]
 
 
+def test_one_that_was_made_in_vain_and_shadows_another_goes_after_it(memory: Host) -> None:
+    older, today = put(memory, ALPINE, "latest", "b", layout=OLDER), put(memory, ALPINE, "latest")
+    assert remove_made(memory, today, older) == (older, today)
+
+
 def test_a_tag_that_is_moved_right_before_it_is_removed_in_vain_is_put_back(memory: Host) -> None:
     link = put(memory, ALPINE, "latest")
     meddler = meddle(memory, lambda: put_link(memory, ALPINE, "latest", "b"))

@@ -183,7 +183,8 @@ def remove_made_links(
         OSError: one could not be removed.
     """
     removed: list[Link] = []
-    for link in links:
+    # A tag that shadows another goes after that one, so that no lookup sees what it hid.
+    for link in sorted(links, key=lambda link: link.layout is Layout.CONTENT):
         made = msgspec.structs.replace(link, inode=0)
         beside = _ParkedTag(link.parent, _ASIDE + link.tag)
         _resolve(folders, beside, made, is_here)
