@@ -777,7 +777,7 @@ MUTATIONS = (
         "tags-before-timers",
         Swap(
             "remove_made_links",
-            "for key in held.keys:\n        clear_state(filesystem, data_fd, key)\n    remove_made_links",
+            "for key in held.keys:\n        clear_state(folders.filesystem, folders.data_fd, key)\n    remove_made_links",
         ),
         QUARANTINE,
     ),

@@ -9,6 +9,7 @@ IN_ONE_CALL = ("tests/disk/deletion/test_in_one_call.py",)
 FULL = ("tests/engine/test_full_disk.py",)
 RETURNED = ("tests/engine/test_returned_tags.py",)
 LATE = ("tests/content/test_situations_of_odd_trees.py",)
+CUT_OFF = ("tests/disk/deletion/recovery/test_tags_after_interruptions.py",)
 TAGS = ("tests/disk/deletion/tags/test_taken_links.py",)
 RESTORED = ("tests/disk/deletion/recovery/test_quarantine.py",)
 DISK = ("tests/disk/test_filesystem.py",)
@@ -40,6 +41,21 @@ DELETION_MUTATIONS = (
         Become("folders.filesystem.unlink(link.tag, dir_fd=fd)"),
         TAGS,
     ),
+    edit(
+        "make the tags of an image before one that moved is back",
+        "parked-tags-first",
+        Become("pass"),
+        CUT_OFF,
+    ),
+    edit(
+        "erase what is set aside of the tags of an image that stands",
+        "tags-of-standing-return",
+        NEVER,
+        CUT_OFF,
+    ),
+    edit("give a ghost its disk before its tags", "tags-before-disk", Become("pass"), CUT_OFF),
+    edit("take the tags of a new image for those of a restore", "tags-of-new-image-stay", NEVER, CUT_OFF),
+    edit("forget what could not be undone of a restore", "timers-tell-what-is-left", Become("pass"), CUT_OFF),
     edit("put an odd file over a tag that was set since", "odd-file-replaces-nothing", NEVER, TAGS),
     edit("let nothing go in place of what cannot be deleted", "next-in-place-of-failed", DROP, INSTEAD),
     edit(

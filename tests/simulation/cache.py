@@ -20,7 +20,7 @@ from simulation.landmarks import (
 )
 from support.memory_filesystem import MemoryFilesystem
 
-__all__ = ["ASIDE_PREFIX", "IMAGE_PATH", "Cache", "aside_of"]
+__all__ = ["ASIDE_PREFIX", "IMAGE_PATH", "Cache", "is_aside_of"]
 
 IMAGE_PATH = re.compile(rf"{DATA}/{IMAGES}/(.+)/([0-9a-f]{{64}})")
 """Where an image is, or a folder that may become one."""
@@ -28,10 +28,13 @@ ASIDE_PREFIX = ".hmret-tag-"
 """Begins the name of a tag that was set aside beside itself."""
 
 
-def aside_of(path: str) -> str:
-    """Say where a tag is set aside beside itself."""
+def is_aside_of(aside: str, path: str) -> bool:
+    """Return whether a path is where a tag is set aside beside itself, with some digits of a digest."""
     folder, _, tag = path.rpartition("/")
-    return f"{folder}/{ASIDE_PREFIX}{tag}"
+    digits = aside.removeprefix(f"{folder}/{ASIDE_PREFIX}").removesuffix(f"-{tag}")
+    return (
+        aside == f"{folder}/{ASIDE_PREFIX}{digits}-{tag}" and re.fullmatch("[0-9a-f]{12}", digits) is not None
+    )
 
 
 def _older(tag: Tag) -> Tag:
@@ -202,7 +205,8 @@ class Cache:
     def is_set_aside(self, tag: Tag, digest: str) -> bool:
         """Tell whether a tag may be set aside by hmret, which then puts it back or removes it."""
         trash = f"{DATA}/{TRASH}"
-        if self.filesystem.exists(aside_of(f"{DATA}/{IMAGES}/{tag[0]}/{tag[1]}")):
+        folder = f"{DATA}/{IMAGES}/{tag[0]}"
+        if any(is_aside_of(path, f"{folder}/{tag[1]}") for path in self.filesystem.tree(folder)):
             return True
         return self.filesystem.exists(trash) and any(
             kind == "link" and str(about).endswith(hex_of(digest))

@@ -40,7 +40,7 @@ from hmret.model.policy.config import RetentionConfig
 from hmret.model.policy.patterns import compile_patterns
 from hmret.model.references import Key
 from hmret.model.times import SECOND, timedelta_nanoseconds
-from simulation.cache import ASIDE_PREFIX, IMAGE_PATH, Cache, aside_of
+from simulation.cache import ASIDE_PREFIX, IMAGE_PATH, Cache, is_aside_of
 from simulation.chronicle import Chronicle
 from simulation.clocks import VirtualClock
 from simulation.landmarks import (
@@ -410,7 +410,7 @@ class Truth(Cache):
             kind, _ = self.filesystem.tree(_folder_of(source))[source]
             return kind == "link" and not IMAGE_PATH.fullmatch(tag)
         tag, aside = (target, source) if ASIDE_PREFIX in source else (source, target)
-        return aside == aside_of(tag) and not IMAGE_PATH.fullmatch(tag)
+        return is_aside_of(aside, tag) and not IMAGE_PATH.fullmatch(tag)
 
     def _objections(self, image: Pulled, look: int) -> Iterator[str]:
         """Say why an image must not go now."""

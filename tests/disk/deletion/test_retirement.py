@@ -726,7 +726,7 @@ def test_a_fresh_pull_after_the_rename_keeps_its_tags(memory: Host) -> None:
 
 ASIDE = pytest.mark.parametrize(
     ("mounted", "aside"),
-    [(False, f"{BATCH}.0.tag0"), (True, ".hmret-tag-latest")],
+    [(False, f"{BATCH}.0.tag0"), (True, f".hmret-tag-{'a' * 12}-latest")],
     ids=["one disk", "two disks"],
 )
 """Where a tag is set aside to be looked at: in the trash, or beside itself where that is on another disk."""

@@ -75,9 +75,8 @@ def mend(
     if main is None or found.replacement is Replacement.LEAVE_ALONE:
         return False
     if found.replacement is Replacement.GHOST:
-        if not heal(folders, main, found.parent):
+        if not heal(folders, main, found.parent, links):
             return False
-        make_links(folders, links)
         for place in places:
             if place is not main:
                 follow(folders, place)

@@ -9,11 +9,12 @@ files in the trash.
 
 import enum
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from hmret.disk.deletion.open_folders import OpenFolders
-from hmret.disk.deletion.trash.intents import Intent, TrashEntry
+from hmret.disk.deletion.tags.links import make_links
+from hmret.disk.deletion.trash.intents import Intent, Link, TrashEntry
 from hmret.disk.deletion.trash.wholeness import check_layers
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import exists, opened_folder, read_file
@@ -114,10 +115,11 @@ def _has_new_folder(folders: OpenFolders, intent: Intent, repository: str) -> bo
     )
 
 
-def heal(folders: OpenFolders, place: TrashEntry, parent: str) -> bool:
+def heal(folders: OpenFolders, place: TrashEntry, parent: str, links: Iterable[Link] = ()) -> bool:
     """Complete a ghost: rename a retired folder's files into it, the disk last, never over another file.
 
-    Returns whether it is complete then, so that hypeman boots the image.
+    Those of `links` whose names are free are made right before the disk's rename. Returns whether the ghost is
+    complete then, so that hypeman boots the image.
 
     Raises:
         LayersGoneError: a layer that it needs has gone.
@@ -138,6 +140,9 @@ def heal(folders: OpenFolders, place: TrashEntry, parent: str) -> bool:
             # guard(rest-before-disk): The disk makes an image of the ghost. Were it there before its manifest, and that
             # could not be moved, the layers that the manifest names would be needed by nobody.
             _move_rest(filesystem, source_fd, target_fd)
+            if filesystem.fstat(source_fd).st_dev == filesystem.fstat(target_fd).st_dev:
+                # guard(tags-before-disk): After the disk's rename nothing shows any more that tags are missing.
+                make_links(folders, links)
             for name in disks:
                 filesystem.rename(name, name, src_dir_fd=source_fd, dst_dir_fd=target_fd)
         except OSError as error:

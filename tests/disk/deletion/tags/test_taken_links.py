@@ -69,6 +69,14 @@ def take(host: Host, *links: Link, is_here: Callable[[str], bool] = nowhere) -> 
         return remove_recorded_links(held, intent_of(*links), is_here)
 
 
+def make(host: Host, *links: Link) -> list[Link]:
+    """Make tags; returns those that were made."""
+    made: list[Link] = []
+    with folders(host) as held:
+        make_links(held, links, made)
+    return made
+
+
 def resolve(host: Host, *links: Link, is_here: Callable[[str], bool] = nowhere) -> tuple[Link, ...]:
     host.folder(TRASH)
     with folders(host) as held:
@@ -242,11 +250,11 @@ def test_what_took_the_name_stays_aside_where_the_tag_has_been_set_since(memory:
             put_link(memory, ALPINE, "latest", "b")
         return False
 
-    done = take(memory, link, is_here=come)
-    assert done == RemovedLinks((), ((path_of(link), "File exists"),))
+    assert take(memory, link, is_here=come) == RemovedLinks((), ())
     assert recorded(memory, ALPINE, "latest").target.endswith("b" * 64)
     (aside,) = left_aside(memory)
-    assert memory.read(f"system/{aside}") == b"kept"
+    assert aside == f"repositories/{ALPINE}/.hmret-tag-{'a' * 12}-latest"
+    assert memory.read(f"images/{aside}") == b"kept"
 
 
 def test_where_the_digest_comes_while_its_tag_is_set_aside_that_is_put_back(memory: Host) -> None:
@@ -322,7 +330,7 @@ def test_where_the_trash_is_another_disk_a_tag_is_set_aside_beside_itself(memory
 
     memory.memory.before = note
     assert take(memory, link).removed == (link,)
-    assert names == [f"{DATA}/{link.parent}/.hmret-tag-latest"]
+    assert names == [f"{DATA}/{link.parent}/.hmret-tag-{'a' * 12}-latest"]
     assert memory.names(link.parent) == []
 
 
@@ -392,8 +400,7 @@ def test_tags_whose_names_are_taken_in_either_layout_are_not_made(host: Host) ->
     put_link(host, ALPINE, "taken", "b")
     put_link(host, ALPINE, "older", "b", OLDER)
     host.folder(f"images/{MIRROR}/folder")
-    with folders(host) as held:
-        assert make_links(held, links) == (links[0],)
+    assert make(host, *links) == [recorded(host, ALPINE, "free")]
 
 
 def test_tags_are_made_as_they_were_and_never_over_another(host: Host) -> None:
@@ -402,8 +409,7 @@ def test_tags_are_made_as_they_were_and_never_over_another(host: Host) -> None:
     for link in links:
         host.remove(path_of(link))
     put_link(host, MIRROR, "1", "b")
-    with folders(host) as held:
-        assert set(make_links(held, links)) == {links[0], links[2]}
+    assert make(host, *links) == [recorded(host, ALPINE, "latest"), recorded(host, MIRROR, "2", OLDER)]
     assert recorded(host, ALPINE, "latest").target == ODD
     assert recorded(host, MIRROR, "1").target.endswith("b" * 64)
     assert recorded(host, MIRROR, "2", OLDER).target == "a" * 64
@@ -419,8 +425,7 @@ def test_a_tag_that_is_set_at_that_moment_stays(memory: Host) -> None:
             put_link(memory, ALPINE, "latest", "b")
 
     memory.memory.before = set_first
-    with folders(memory) as held:
-        assert make_links(held, [link]) == ()
+    assert make(memory, link) == []
     assert recorded(memory, ALPINE, "latest").target.endswith("b" * 64)
 
 
@@ -435,27 +440,39 @@ def test_one_that_shadows_another_is_made_before_it(memory: Host) -> None:
             made.append(call.path.removeprefix(f"{DATA}/"))
 
     memory.memory.before = note
-    with folders(memory) as held:
-        make_links(held, links)
+    make(memory, *links)
     assert made == [path_of(links[1]), path_of(links[0])]
 
 
 def test_the_folders_of_tags_are_made_where_they_have_gone(memory: Host) -> None:
     link = put(memory, ALPINE, "latest")
     memory.memory.remove(f"{DATA}/images/repositories")
-    with folders(memory) as held:
-        assert make_links(held, [link]) == (link,)
+    assert make(memory, link) == [recorded(memory, ALPINE, "latest")]
     assert recorded(memory, ALPINE, "latest").target == link.target
 
 
 def test_tags_that_were_made_in_vain_are_removed_and_others_not(host: Host) -> None:
     links = [put(host, ALPINE, "latest"), put(host, ALPINE, "moved"), put(host, MIRROR, "gone")]
-    put_link(host, ALPINE, "latest", "a")
     put_link(host, ALPINE, "moved", "b")
     host.remove(path_of(links[2]))
     assert remove_made(host, *links) == (links[0],)
     assert not host.exists(path_of(links[0]))
     assert host.exists(path_of(links[1]))
+
+
+def test_one_that_somebody_has_set_anew_was_not_made_in_vain(memory: Host) -> None:
+    link = put(memory, ALPINE, "latest")
+    anew = put(memory, ALPINE, "latest")
+    assert (link.target, link == anew) == (anew.target, False)
+    assert remove_made(memory, link) == ()
+    assert recorded(memory, ALPINE, "latest") == anew
+
+
+def test_without_an_inode_whatever_leads_to_the_same_image_was_made_in_vain(host: Host) -> None:
+    link = without_inode(put(host, ALPINE, "latest"))
+    put_link(host, ALPINE, "latest", "a")
+    assert remove_made(host, link) == (link,)
+    assert not host.exists(path_of(link))
 
 
 def test_tags_that_were_made_in_vain_stay_where_the_digest_has_come(host: Host) -> None:
@@ -491,7 +508,7 @@ def test_where_the_digest_comes_while_a_tag_made_in_vain_is_set_aside_that_is_pu
 def test_what_a_crash_left_set_aside_of_tags_made_in_vain_is_resolved(
     memory: Host, comes: bool, letters: str
 ) -> None:
-    link = put(memory, ALPINE, "latest")
+    link = without_inode(put(memory, ALPINE, "latest"))
 
     def fail(call: Call) -> None:
         if call.name == "unlink":

@@ -25,9 +25,9 @@ from hmret.disk.deletion.open_image import OpenImage
 from hmret.disk.deletion.outcomes import Outcome, Retired
 from hmret.disk.deletion.putting_back import erase_rest, mend, put_back
 from hmret.disk.deletion.replacements import Replacement, find_replacement
-from hmret.disk.deletion.tags.links import resolve_parked_tags
+from hmret.disk.deletion.tags.links import links_not_parked, resolve_parked_tags
 from hmret.disk.deletion.trash.erasing import erase
-from hmret.disk.deletion.trash.intents import Intent, TrashEntry
+from hmret.disk.deletion.trash.intents import Intent, Link, TrashEntry
 from hmret.disk.deletion.trash.wholeness import LayersGoneError
 from hmret.disk.filesystem import Filesystem
 from hmret.disk.folders import inode_of
@@ -82,6 +82,16 @@ def undo_copies(filesystem: Filesystem, data_fd: int, places: Sequence[TrashEntr
                 erase(filesystem, data_fd, place.folder, place.name)
 
 
+def resolve_tags(filesystem: Filesystem, data_fd: int, intent: Intent) -> None:
+    """Resolve the tags that are set aside of an image whose deletion has not begun, or is undone.
+
+    Raises:
+        OSError: one could not be resolved.
+    """
+    with closing(OpenFolders(filesystem, data_fd)) as folders:
+        resolve_parked_tags(folders, intent, is_here(folders, intent))
+
+
 def finish_gone(filesystem: Filesystem, data_fd: int, intent: Intent) -> Retired:
     """Remove the tags and timers of an image whose folders no longer exist anywhere."""
     with closing(OpenFolders(filesystem, data_fd)) as folders:
@@ -90,6 +100,15 @@ def finish_gone(filesystem: Filesystem, data_fd: int, intent: Intent) -> Retired
 
 def _finish(image: OpenImage) -> Outcome:
     folders, intent = image.folders, image.intent
+    gone: tuple[Link, ...] = ()
+    links = intent.links
+    unresolved: OSError | None = None
+    try:
+        # guard(parked-tags-first): hypeman may have moved a tag before it was set aside. That goes back while its
+        # name is free, before the image's own tags are made again.
+        gone = resolve_parked_tags(folders, intent, is_here(folders, intent))
+    except OSError as error:
+        unresolved, links = error, links_not_parked(folders, intent)
     _rename_out_rest(image)
     try:
         image.open_in_trash()
@@ -102,25 +121,26 @@ def _finish(image: OpenImage) -> Outcome:
     try:
         # guard(crash-spares-open-disk): After a crash, an image whose disk is open by now returns to the
         # cache instead of being erased.
-        is_back = not is_free and put_back(folders, intent, image.places, intent.links)
+        is_back = not is_free and put_back(folders, intent, image.places, links)
         if not is_back:
             for place in image.places:
                 if place.is_aside:
                     hide_metadata(folders, place.folder, place.name)
             found = find_replacement(folders, intent, image.places)
             is_back = found.replacement is not Replacement.NOTHING and mend(
-                folders, intent, image.places, found, intent.links
+                folders, intent, image.places, found, links
             )
     except LayersGoneError as error:
         is_back, not_put_back = False, str(error.strerror)
+    if unresolved is not None:
+        raise unresolved
     if is_back:
-        resolve_parked_tags(folders, intent, is_here(folders, intent))
         erase_rest(folders, intent)
         for key in intent.keys:
             clear_state(folders.filesystem, folders.data_fd, key)
         return Kept(intent, Reason.OPEN)
     cleaning = Cleaning(folders)
-    retired = cleaning.clean_up(intent, image.places, None)
+    retired = cleaning.clean_up(intent, image.places, None, gone=gone)
     cleaning.remove_empty_folders()
     return attrs.evolve(retired, not_put_back=not_put_back)
 

@@ -31,7 +31,13 @@ from hmret.disk.deletion.ghosts import is_parked_ghost, resolve_parked_ghosts
 from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.outcomes import Retired
 from hmret.disk.deletion.putting_back import bring_back
-from hmret.disk.deletion.recovery.finishing import finish, finish_gone, finish_hidden, undo_copies
+from hmret.disk.deletion.recovery.finishing import (
+    finish,
+    finish_gone,
+    finish_hidden,
+    resolve_tags,
+    undo_copies,
+)
 from hmret.disk.deletion.recovery.quarantine import entry_has_metadata_and_disk, hold
 from hmret.disk.deletion.recovery.quarantine_records import HeldImage, QuarantineRecords, read_records
 from hmret.disk.deletion.tags.links import make_links
@@ -155,6 +161,10 @@ class Recovering:
         is_standing = self._is_standing(intent)
         if not places:
             # Either nothing was renamed, or what was renamed has been erased.
+            # guard(tags-of-standing-return): An earlier recovery may have been cut off between the image's
+            # return and that of a tag: what is set aside is no stray.
+            if is_standing:
+                resolve_tags(self.filesystem, self.data_fd, intent)
             # guard(tags-of-erased-go): When a crash came after the erase, the tags and timers that are left
             # go too; a tag without its image boots nothing.
             return is_standing or intent.is_bare or self._finish_gone(intent)
@@ -164,6 +174,7 @@ class Recovering:
             # Interrupted before its content was renamed: everything is complete, and the next sweep decides
             # again.
             undo_copies(self.filesystem, self.data_fd, places)
+            resolve_tags(self.filesystem, self.data_fd, intent)
             return True
         match finish(self.filesystem, self.data_fd, places):
             case Retired() as image:

@@ -6,12 +6,13 @@ at the next start; after a crash that comes later, the next start does the rest.
 """
 
 import errno
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
-from functools import partial
 
 import attrs
+import msgspec
 
+from hmret.disk.deletion.cleaning import is_here
 from hmret.disk.deletion.digest_folder import open_digest_folder
 from hmret.disk.deletion.folder_renames import (
     hide_metadata,
@@ -23,7 +24,7 @@ from hmret.disk.deletion.open_folders import OpenFolders
 from hmret.disk.deletion.putting_back import follow
 from hmret.disk.deletion.recovery.quarantine import QuarantineContents, load_held, main_place, release
 from hmret.disk.deletion.recovery.quarantine_records import HeldImage, drop_records
-from hmret.disk.deletion.tags.links import make_links, remove_made_links
+from hmret.disk.deletion.tags.links import make_links, remove_made_links, resolve_parked_beside
 from hmret.disk.deletion.trash.erasing import erase
 from hmret.disk.deletion.trash.intents import Link, TrashEntry, find_entries
 from hmret.disk.deletion.trash.wholeness import check_layers
@@ -120,7 +121,7 @@ def _recover(folders: OpenFolders, held: HeldImage, *, is_held: bool) -> None:
     # guard(cut-off-restore-is-undone): What a restore that a crash cut off has made, such as tags that lead
     # nowhere, is undone; the image stays in quarantine.
     elif _may_be_cut_off(folders, held):
-        _undo_restore(folders, held)
+        _undo_cut_off(folders, held)
 
 
 def _find_whole(folders: OpenFolders, held: HeldImage) -> TrashEntry:
@@ -164,7 +165,7 @@ class _Restoring:
     held: HeldImage
     place: TrashEntry
     unused_since_ns: int
-    _made_links: tuple[Link, ...] = ()
+    _made_links: list[Link] = attrs.field(factory=list)
     _earlier: dict[Key, int | None] = attrs.field(factory=dict)
     """The timers that its rows had, where new ones have replaced them."""
 
@@ -182,7 +183,7 @@ class _Restoring:
         # guard(restore-starts-a-timer): A restored image starts a whole window: an old timer must not make it
         # due. The timer also shows what a crash has left.
         self._write_states()
-        self._made_links += make_links(folders, held.links)
+        make_links(folders, held.links, self._made_links)
         # guard(restored-tags-survive-power-loss): The tags are on the disk before the image returns: a file
         # system that syncs one folder alone, such as btrfs, could lose them otherwise.
         for folder in dict.fromkeys(link.parent for link in self._made_links):
@@ -205,8 +206,14 @@ class _Restoring:
         folders = self.folders
         with suppress(OSError):
             self._take_out_again()
-        with suppress(OSError):
-            _undo_restore(folders, self.held, self._made_links)
+        try:
+            _hide_again(folders, self.held)
+            remove_made_links(folders, self._made_links, is_here(folders, self.held))
+            if not _has_come(folders, self.held):
+                _remove_empty_folders(folders, self.held)
+        except OSError:
+            # guard(timers-tell-what-is-left): By the timers the next start knows that something is left to undo.
+            return
         for key, since_ns in self._earlier.items():
             with suppress(OSError):
                 # A fresh pull in between does not inherit this timer.
@@ -265,36 +272,51 @@ def _follow_back(folders: OpenFolders, held: HeldImage) -> None:
             erase(filesystem, data_fd, place.folder, place.name)
 
 
-def _undo_restore(folders: OpenFolders, held: HeldImage, made_links: Iterable[Link] | None = None) -> None:
-    """Undo the remains of an interrupted restore: visible metadata, tags, timers, and empty folders.
+def _undo_cut_off(folders: OpenFolders, held: HeldImage) -> None:
+    """Undo the remains of a restore that a crash has cut off: visible metadata, tags, timers, and empty folders.
 
-    `made_links`: those that it made; None: any that it could have made. Whatever belongs to an image in the
-    cache stays.
+    Whatever belongs to an image in the cache stays.
+
+    Raises:
+        OSError: something is left.
     """
-    filesystem, data_fd = folders.filesystem, folders.data_fd
-    for place in find_entries(filesystem, data_fd, held):
-        if place.is_aside:
-            hide_metadata(folders, place.folder, place.name)
+    _hide_again(folders, held)
     # The timers are made first and removed last: without one, there is nothing else.
-    if made_links is None and not _has_state(folders, held):
+    if not _has_state(folders, held):
         return
-    is_here = partial(_is_here, folders, held)
+    # It is not on record which tags it has made.
+    links = [msgspec.structs.replace(link, inode=0) for link in held.links]
+    # guard(tags-of-new-image-stay): Where the digest has come in the meantime, tags may have come with it, or show
+    # that the rest of the image is wanted.
+    if _has_come(folders, held):
+        resolve_parked_beside(folders, links, is_here(folders, held))
+        return
     # guard(tags-before-timers): The timers show that a restore was cut off, so they go last; a second crash
     # must not leave tags behind.
-    remove_made_links(folders, held.links if made_links is None else made_links, is_here)
-    if any(is_here(repository) for repository in sorted(held.repositories)):
-        return
+    remove_made_links(folders, links, is_here(folders, held))
+    _remove_empty_folders(folders, held)
+    for key in held.keys:
+        clear_state(folders.filesystem, folders.data_fd, key)
+
+
+def _hide_again(folders: OpenFolders, held: HeldImage) -> None:
+    """Hide the metadata of folders that are set aside beside their place."""
+    for place in find_entries(folders.filesystem, folders.data_fd, held):
+        if place.is_aside:
+            hide_metadata(folders, place.folder, place.name)
+
+
+def _remove_empty_folders(folders: OpenFolders, held: HeldImage) -> None:
+    """Remove what was made for its tags and timers and is empty now."""
     folders.close()
-    remove_empty_repositories(filesystem, data_fd, held.repositories)
-    if made_links is None:
-        for key in held.keys:
-            clear_state(filesystem, data_fd, key)
+    remove_empty_repositories(folders.filesystem, folders.data_fd, held.repositories)
 
 
-def _is_here(folders: OpenFolders, held: HeldImage, repository: str) -> bool:
-    """Return whether an image that came after its deletion is in its place, or in that of a repository's folder."""
-    for parent in (f"{IMAGES}/{CONTENT}", f"{IMAGES}/{repository}"):
-        inode = folders.inode(f"{parent}/{hex_of(held.digest)}")
+def _has_come(folders: OpenFolders, held: HeldImage) -> bool:
+    """Return whether its place, or that of one of its folders, has an image that came after its deletion."""
+    hexadecimal = hex_of(held.digest)
+    for parent in (f"{IMAGES}/{CONTENT}", *(f"{IMAGES}/{name}" for name in sorted(held.repositories))):
+        inode = folders.inode(f"{parent}/{hexadecimal}")
         if inode is not None and all((copy.parent, copy.inode) != (parent, inode) for copy in held.staying):
             return True
     return False

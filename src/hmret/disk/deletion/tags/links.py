@@ -25,7 +25,7 @@ from hmret.disk.layout import TRASH, Layout
 from hmret.model.values import frozen
 
 _ASIDE = ".hmret-tag-"
-"""Prefix of a tag that had to be set aside in its own folder; no scan looks at such names."""
+"""Prefix of what had to be set aside in a tag's own folder; no scan looks at such names."""
 
 NO_TAG = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EINVAL))
 """The tag has gone, or is no longer a link: it is not hmret's to remove."""
@@ -133,21 +133,42 @@ def resolve_parked_tags(
     """Resolve the tags that a crash left set aside; returns those that are removed for good.
 
     Raises:
-        OSError: one could not be resolved.
+        OSError: one could not be resolved; the others are.
     """
     gone: list[Link] = []
+    fault: OSError | None = None
     for number, link in reversed(tuple(enumerate(intent.links))):
-        for found in (
-            _ParkedTag(TRASH, parked_name(intent, number)),
-            _ParkedTag(link.parent, _ASIDE + link.tag),
-        ):
-            if _resolve(folders, found, link, is_here):
-                gone.append(link)  # noqa: PERF401 - each is resolved in its turn
+        for found in (_ParkedTag(TRASH, parked_name(intent, number)), _parked_beside(link)):
+            try:
+                if _resolve(folders, found, link, is_here):
+                    gone.append(link)
+            except OSError as error:
+                fault = error
+    if fault is not None:
+        raise fault
     return tuple(gone)
 
 
-def make_links(folders: OpenFolders, links: Iterable[Link]) -> tuple[Link, ...]:
-    """Make those of some tags as they were whose names are free in both layouts; returns those that were made.
+def links_not_parked(folders: OpenFolders, intent: Intent) -> tuple[Link, ...]:
+    """List those tags of an image in whose names nothing is set aside.
+
+    Raises:
+        OSError: that could not be determined.
+    """
+    return tuple(
+        link
+        for number, link in enumerate(intent.links)
+        if not any(
+            folders.exists(f"{found.folder}/{found.name}")
+            for found in (_ParkedTag(TRASH, parked_name(intent, number)), _parked_beside(link))
+        )
+    )
+
+
+def make_links(folders: OpenFolders, links: Iterable[Link], made: list[Link] | None = None) -> None:
+    """Make those of some tags as they were whose names are free in both layouts.
+
+    `made` gets each that was made, as it is now, also where another one fails.
 
     Raises:
         OSError: one could not be examined or made.
@@ -157,13 +178,16 @@ def make_links(folders: OpenFolders, links: Iterable[Link]) -> tuple[Link, ...]:
         for link in links
         if not any(folders.exists(f"{tag_folder(layout, link.repository)}/{link.tag}") for layout in Layout)
     ]
-    made: list[Link] = []
     # A tag that shadows another is made before that one, so that no lookup sees what it hid.
     for link in sorted(free, key=lambda link: link.layout is not Layout.CONTENT):
+        folder_fd = folders.make(link.parent)
         with suppress(FileExistsError):
-            folders.filesystem.symlink(link.target, link.tag, dir_fd=folders.make(link.parent))
-            made.append(link)
-    return tuple(made)
+            folders.filesystem.symlink(link.target, link.tag, dir_fd=folder_fd)
+            if made is not None:
+                made.append(msgspec.structs.replace(link, inode=0))
+                found = read_link(folders.filesystem, folder_fd, link.layout, link.repository, link.tag)
+                if found is not None and found.target == link.target:
+                    made[-1] = found
 
 
 def remove_made_links(
@@ -171,25 +195,23 @@ def remove_made_links(
 ) -> tuple[Link, ...]:
     """Remove tags that a restore made for an image that did not come back; returns those that are removed.
 
-    They are set aside first, as those of a deletion are, but each beside its place, since a crash may have
-    left some there: those are resolved, too. One that hypeman has moved since goes back.
+    They are set aside first, as those of a deletion are, but each beside its place. One that hypeman has moved
+    since goes back, and so does one that leads to something again.
 
     Args:
         folders: the open folders.
-        links: the tags as they were recorded. What a restore makes has an inode of its own.
+        links: the tags as they were made; without an inode, whatever leads to the same target is such a tag.
         is_here: returns whether a repository's tags to the digest lead to something now.
 
     Raises:
         OSError: one could not be removed.
     """
+    resolve_parked_beside(folders, links, is_here)
     removed: list[Link] = []
     # A tag that shadows another goes after that one, so that no lookup sees what it hid.
     for link in sorted(links, key=lambda link: link.layout is Layout.CONTENT):
-        made = msgspec.structs.replace(link, inode=0)
-        beside = _ParkedTag(link.parent, _ASIDE + link.tag)
-        _resolve(folders, beside, made, is_here)
-        fd = folders.find(link.parent)
-        if fd is None or not _is_recorded(folders.filesystem, fd, link.tag, made) or is_here(link.repository):
+        fd, beside = folders.find(link.parent), _parked_beside(link)
+        if fd is None or not _is_recorded(folders.filesystem, fd, link.tag, link) or is_here(link.repository):
             continue
         try:
             # guard(made-tag-is-set-aside): hypeman may move the tag between the look at it and its removal;
@@ -197,9 +219,26 @@ def remove_made_links(
             folders.rename(link.parent, link.tag, beside.folder, beside.name)
         except FileNotFoundError:
             continue
-        if _resolve(folders, beside, made, is_here):
+        if _resolve(folders, beside, link, is_here):
             removed.append(link)
     return tuple(removed)
+
+
+def resolve_parked_beside(
+    folders: OpenFolders, links: Iterable[Link], is_here: Callable[[str], bool]
+) -> None:
+    """Resolve those of some tags that a crash left set aside beside their places.
+
+    Raises:
+        OSError: one could not be resolved.
+    """
+    for link in links:
+        _resolve(folders, _parked_beside(link), link, is_here)
+
+
+def _parked_beside(link: Link) -> _ParkedTag:
+    """Return where a tag is set aside in its own folder: of each digest in another place."""
+    return _ParkedTag(link.parent, f"{_ASIDE}{link.target.rpartition('/')[2][:12]}-{link.tag}")
 
 
 def _fault(link: Link, error: OSError) -> tuple[str, str]:
@@ -264,7 +303,7 @@ def _set_aside_otherwise(folders: OpenFolders, link: Link, name: str, error: int
     """
     filesystem = folders.filesystem
     if error == errno.EXDEV:
-        found = _ParkedTag(link.parent, _ASIDE + link.tag)
+        found = _parked_beside(link)
     elif not link.inode:
         # The intent of an older release records nothing but its target.
         found = _ParkedTag(TRASH, name)
@@ -305,10 +344,10 @@ def _resolve(folders: OpenFolders, found: _ParkedTag, link: Link, is_here: Calla
 def _put_back(folders: OpenFolders, found: _ParkedTag, link: Link) -> None:
     """Put back what was set aside in the place of a tag, never over what has come there since.
 
-    A link that has been set anew is superseded, and goes. Anything else is not hmret's.
+    A link that has been set anew is superseded, and goes. Anything else is not hmret's: it then stays beside its
+    place.
 
     Raises:
-        FileExistsError: it is not a link, and its place is taken; it stays aside.
         OSError: it could not be put back.
     """
     filesystem = folders.filesystem
@@ -318,11 +357,12 @@ def _put_back(folders: OpenFolders, found: _ParkedTag, link: Link) -> None:
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
+        name = link.tag
         # guard(odd-file-replaces-nothing): Something else had the tag's name, and hypeman may have set the tag
         # since: neither goes.
         if folders.exists(f"{link.parent}/{link.tag}"):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), link.tag) from None
-        folders.rename(found.folder, found.name, link.parent, link.tag)
+            name = _parked_beside(link).name
+        folders.rename(found.folder, found.name, link.parent, name)
         return
     with suppress(FileExistsError):
         filesystem.symlink(target, link.tag, dir_fd=folders.get(link.parent))
