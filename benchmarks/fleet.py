@@ -37,7 +37,16 @@ from hmret.fleet.reading import (
 )
 from hmret.fleet.store import Put, Range, Txn
 from hmret.fleet.stored_values import encode_summary
-from hmret.fleet.transactions import MOST_HOLDINGS, Session, go_live, join, register, release
+from hmret.fleet.transactions import (
+    MOST_HOLDINGS,
+    NewMark,
+    Session,
+    go_live,
+    join,
+    register,
+    release,
+    settle_releases,
+)
 from hmret.model.fleet import CopyRules, FleetSummary, ReleaseOutcome
 from hmret.model.times import datetime_of
 
@@ -169,10 +178,8 @@ class Filled:
         """Register copies."""
         for start in range(0, len(digests), MOST_HOLDINGS):
             batch = dict.fromkeys(digests[start : start + MOST_HOLDINGS], 2_000_000_000)
-            mark, last_mark = self._mark(), self._marks[session.holder]
-            txn = register(session, batch, mark, last_mark, self._now_ns)
+            txn = register(session, batch, self._next_mark(session), self._now_ns)
             assert (await self.store.transact(txn)).succeeded
-            self._marks[session.holder] = mark
 
     async def release_one(self, digest: str, session: Session) -> None:
         """Release a copy with two witnesses, and put it back."""
@@ -183,6 +190,14 @@ class Filled:
         witnesses = judge_release(copies[digest], fleet, rules, session.holder, datetime_of(self._now_ns))
         assert not isinstance(witnesses, ReleaseOutcome), witnesses
         assert (await self.store.transact(release(session, copies[digest], fleet, witnesses, 0))).succeeded
+        marks = self._next_mark(session)
+        assert (await self.store.transact(settle_releases(session, [digest], marks))).succeeded
+
+    def _next_mark(self, session: Session) -> NewMark:
+        """Make a mark for the next transaction of a session, which is sure to be carried out."""
+        mark, last_mark = self._mark(), self._marks[session.holder]
+        self._marks[session.holder] = mark
+        return NewMark(mark, last_mark)
 
     def _mark(self) -> str:
         return f"{self._generator.getrandbits(64):016x}"

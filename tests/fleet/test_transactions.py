@@ -12,6 +12,7 @@ from hmret.fleet.stored_values import encode_use, read_holding
 from hmret.fleet.transactions import (
     MOST_HOLDINGS,
     MOST_USES,
+    NewMark,
     Session,
     check_registered,
     end_former_session,
@@ -22,6 +23,7 @@ from hmret.fleet.transactions import (
     note_rolled_back,
     register,
     release,
+    settle_releases,
     take_out,
     take_token,
     tell_summary,
@@ -57,8 +59,9 @@ def carry_out(fleet: WrittenFleet, txn: Txn) -> bool:
 
 OWN_WRITES: dict[str, Callable[[Session], Txn]] = {
     "go live": lambda session: go_live(session, "{}"),
-    "register": lambda session: register(session, {A: 1}, "a1", session.id, START_NS),
-    "take out": lambda session: take_out(session, [A]),
+    "register": lambda session: register(session, {A: 1}, NewMark("a1", session.id), START_NS),
+    "take out": lambda session: take_out(session, [A], NewMark("a1", session.id)),
+    "settle releases": lambda session: settle_releases(session, [A], NewMark("a1", session.id)),
     "tell uses": lambda session: tell_uses(session, {A: NOW}, 60),
     "take a token": lambda session: take_token(session, 0, 0, POLICY),
     "introduce a policy": lambda session: introduce_policy(session, POLICY, 0),
@@ -141,29 +144,55 @@ def test_what_is_live_goes_with_the_lease(fleet: WrittenFleet, session: Session)
 
 
 def test_copies_are_registered_with_their_bytes_and_the_mark(fleet: WrittenFleet, session: Session) -> None:
-    assert carry_out(fleet, register(session, {A: 4096, B: 512}, "a1", session.id, START_NS + 5))
+    assert carry_out(fleet, register(session, {A: 4096, B: 512}, NewMark("a1", session.id), START_NS + 5))
     items = fleet.store.items()
     assert read_holding(items[KEYS.holding(A, ME)]) == (4096, START)
     assert read_holding(items[KEYS.holding(B, ME)]) == (512, START)
     assert items[KEYS.mark(ME)] == "a1"
 
 
+MARKED_CHANGES: dict[str, Callable[[Session, NewMark], Txn]] = {
+    "register": lambda session, marks: register(session, {A: 1}, marks, START_NS),
+    "take out": lambda session, marks: take_out(session, [A], marks),
+    "settle releases": lambda session, marks: settle_releases(session, [A], marks),
+}
+"""What changes the copies that are registered, each with a mark."""
+
+
+@pytest.mark.parametrize("change", MARKED_CHANGES.values(), ids=MARKED_CHANGES)
+def test_a_change_leaves_its_mark_in_place_of_the_last_one_and_of_no_other(
+    fleet: WrittenFleet, session: Session, change: Callable[[Session, NewMark], Txn]
+) -> None:
+    assert carry_out(fleet, change(session, NewMark("a1", session.id)))
+    assert fleet.store.items()[KEYS.mark(ME)] == "a1"
+    assert not carry_out(fleet, change(session, NewMark("a2", session.id)))
+    fleet.delete(KEYS.mark(ME))
+    assert not carry_out(fleet, change(session, NewMark("a2", "a1")))
+
+
+def test_a_release_that_is_undone_is_not_settled(fleet: WrittenFleet, session: Session) -> None:
+    fleet.hold(B, ME)
+    assert not carry_out(fleet, settle_releases(session, [A, B], NewMark("a1", session.id)))
+    assert carry_out(fleet, settle_releases(session, [A], NewMark("a1", session.id)))
+
+
 def test_a_registered_copy_outlives_the_session(fleet: WrittenFleet, session: Session) -> None:
-    carry_out(fleet, register(session, {A: 4096}, "a1", session.id, START_NS))
+    carry_out(fleet, register(session, {A: 4096}, NewMark("a1", session.id), START_NS))
     fleet.store.end_lease(session.lease)
     assert fleet.holders(A) == {ME}
 
 
 def test_copies_are_taken_out_of_the_count(fleet: WrittenFleet, session: Session) -> None:
     fleet.hold(A, ME, ELSEWHERE[0])
-    assert carry_out(fleet, take_out(session, [A]))
+    assert carry_out(fleet, take_out(session, [A], NewMark("a1", session.id)))
     assert fleet.holders(A) == {ELSEWHERE[0]}
 
 
 def test_the_largest_batches_fit_into_one_transaction(fleet: WrittenFleet, session: Session) -> None:
     digests = [digest(f"{number:04x}") for number in range(MOST_HOLDINGS)]
-    assert carry_out(fleet, register(session, dict.fromkeys(digests, 1), "a1", session.id, START_NS))
-    assert carry_out(fleet, take_out(session, digests))
+    assert carry_out(fleet, register(session, dict.fromkeys(digests, 1), NewMark("a1", session.id), START_NS))
+    assert carry_out(fleet, take_out(session, digests, NewMark("a2", "a1")))
+    assert carry_out(fleet, settle_releases(session, digests, NewMark("a3", "a2")))
     assert carry_out(fleet, check_registered(session, digests))
     assert carry_out(fleet, tell_uses(session, dict.fromkeys(digests[:MOST_USES], NOW), 60))
 

@@ -20,6 +20,7 @@ from hmret.fleet.stored_values import encode_use
 from hmret.fleet.transactions import (
     MOST_HOLDINGS,
     MOST_USES,
+    NewMark,
     Session,
     check_registered,
     go_live,
@@ -65,7 +66,9 @@ async def begin(store: Gateway, keys: FleetKeys, holder: str, mark: str = "5e551
 async def test_the_largest_batches_are_taken(store: Gateway, keys: FleetKeys) -> None:
     session = await begin(store, keys, "a.00000001")
     assert (
-        await store.transact(register(session, dict.fromkeys(DIGESTS, 1), "a1", session.id, START_NS))
+        await store.transact(
+            register(session, dict.fromkeys(DIGESTS, 1), NewMark("a1", session.id), START_NS)
+        )
     ).succeeded
     found = await store.transact(Txn((), check_registered(session, DIGESTS).success))
     assert all(isinstance(each, RangeResult) and each.key_values for each in found.results)
@@ -78,7 +81,7 @@ async def test_the_largest_batches_are_taken(store: Gateway, keys: FleetKeys) ->
         holder=session.holder,
     )
     assert all(copy.is_last(session.holder) for copy in copies.values())
-    assert (await store.transact(take_out(session, DIGESTS))).succeeded
+    assert (await store.transact(take_out(session, DIGESTS, NewMark("a2", "a1")))).succeeded
     found = await store.transact(check_registered(session, DIGESTS))
     assert not any(isinstance(each, RangeResult) and each.key_values for each in found.results)
 
@@ -98,7 +101,7 @@ async def test_a_release_with_as_many_witnesses_as_there_can_be(store: Gateway, 
     session = await begin(store, keys, "a.00000001")
     others = [await begin(store, keys, f"h{number}.{number:08x}") for number in range(41)]
     for each in (session, *others):
-        await store.transact(register(each, {DIGESTS[0]: 1}, each.id, each.id, START_NS))
+        await store.transact(register(each, {DIGESTS[0]: 1}, NewMark(each.id, each.id), START_NS))
     assert (await store.transact(take_token(session, 0, await store.grant(3600), "00ff"))).succeeded
     asked = read_operations(keys, session.holder, DIGESTS[:1], token=0)
     results = (await store.transact(Txn((), asked))).results
@@ -126,8 +129,12 @@ async def test_a_release_with_as_many_witnesses_as_there_can_be(store: Gateway, 
 async def test_what_an_earlier_session_writes_is_refused(store: Gateway, keys: FleetKeys) -> None:
     session = await begin(store, keys, "a.00000001")
     later = await begin(store, keys, "a.00000001", "1a7e01a7e01a7e01")
-    assert not (await store.transact(register(session, {DIGESTS[0]: 1}, "a1", later.id, START_NS))).succeeded
-    assert (await store.transact(register(later, {DIGESTS[0]: 1}, "a2", later.id, START_NS))).succeeded
+    assert not (
+        await store.transact(register(session, {DIGESTS[0]: 1}, NewMark("a1", later.id), START_NS))
+    ).succeeded
+    assert (
+        await store.transact(register(later, {DIGESTS[0]: 1}, NewMark("a2", later.id), START_NS))
+    ).succeeded
     assert (await store.range(generation_key(keys.fleet))).value(
         generation_key(keys.fleet)
     ) == keys.generation

@@ -24,7 +24,7 @@ KEEPER_MUTATIONS: tuple[Mutation, ...] = (
     edit("say joined without any answer", "no-contact-is-unreachable", NEVER, JOINING),
     edit("count after a stop", "stop-ends-session", DROP, JOINING),
     edit("go on after an unknown outcome", "unknown-outcome-ends-session", NEVER, JOINING),
-    edit("register what is on no record", "record-before-registering", _NOT_ON_RECORD, JOINING),
+    edit("register what is on no record", "record-before-registering", Swap(", copies)", ")"), JOINING),
     edit(
         "register what was released since the survey",
         "register-only-what-is-here",
@@ -32,7 +32,9 @@ KEEPER_MUTATIONS: tuple[Mutation, ...] = (
         RELEASING,
     ),
     edit("release before a host counts", "release-in-live-session", Swap("joined", "session"), RELEASING),
-    edit("release what is not put on record", "release-is-on-record-first", DROP, RELEASING),
+    edit(
+        "release what is not put on record", "release-is-on-record-first", Swap(", before)", ")"), RELEASING
+    ),
     edit("go on after a release of which nothing is known", "unknown-release-is-none", DROP, RELEASING),
     edit("release without a token", "no-token-no-release", NEVER, TOKENS),
     edit("release more than a token is good for", "token-is-used-up", Become("part = chosen"), TOKENS),

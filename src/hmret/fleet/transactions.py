@@ -85,30 +85,60 @@ def go_live(session: Session, summary: str) -> Txn:
     )
 
 
-def register(session: Session, copies: Mapping[str, int], mark: str, last_mark: str, now_ns: int) -> Txn:
-    """Build the transaction that registers copies.
+@frozen
+class NewMark:
+    """A mark that a session puts into the store in place of its last one."""
 
-    Args:
-        session: the session that registers.
-        copies: up to `MOST_HOLDINGS`, by digest, with their bytes; on record, durably.
-        mark: a new mark, on record likewise. It tells later whether a record knows of these.
-        last_mark: the mark that this session put into the store before, when it joined or registered.
-        now_ns: by the wall clock, in nanoseconds since the epoch.
+    mark: str
+    """It is on record, durably."""
+    last_mark: str
+    """The one that this session put there before: when it joined, or changed what is registered."""
+
+
+def _replace_mark(session: Session, marks: NewMark) -> tuple[Compare, Put]:
+    """Return the condition and the operation by which a new mark is put into the store.
+
+    The mark tells later whether a record knows of what was registered, taken out or released with it.
+    """
+    key = session.keys.mark(session.holder)
+    # guard(mark-replaces-the-last): Another mark shows that the store was put back to an earlier state, with this
+    # session alive in it. It stays there for the next join to find.
+    stands = value_is(key, marks.last_mark)
+    return stands, Put(key, marks.mark)
+
+
+def register(session: Session, copies: Mapping[str, int], marks: NewMark, now_ns: int) -> Txn:
+    """Build the transaction that registers up to `MOST_HOLDINGS` copies, by digest, with their bytes.
+
+    They are on record, durably.
     """
     keys, holder = session.keys, session.holder
-    # guard(register-compares-mark): Another mark shows that the store was put back to an earlier state, with this
-    # session alive in it. It stays there for the next join to find.
-    stands = value_is(keys.mark(holder), last_mark)
     puts = [
         Put(keys.holding(digest, holder), encode_holding(size, now_ns)) for digest, size in copies.items()
     ]
-    return Txn((*session.fence, stands), (*puts, Put(keys.mark(holder), mark)))
+    stands, mark = _replace_mark(session, marks)
+    return Txn((*session.fence, stands), (*puts, mark))
 
 
-def take_out(session: Session, digests: Collection[str]) -> Txn:
+def take_out(session: Session, digests: Collection[str], marks: NewMark) -> Txn:
     """Build the transaction that takes up to `MOST_HOLDINGS` copies that are not here out of the count."""
     keys, holder = session.keys, session.holder
-    return Txn(session.fence, tuple(Delete(keys.holding(digest, holder)) for digest in digests))
+    stands, mark = _replace_mark(session, marks)
+    return Txn(
+        (*session.fence, stands), (*(Delete(keys.holding(digest, holder)) for digest in digests), mark)
+    )
+
+
+def settle_releases(session: Session, digests: Collection[str], marks: NewMark) -> Txn:
+    """Build the transaction that marks up to `MOST_HOLDINGS` releases that have been granted, if none is undone.
+
+    Until it has committed they stand on record as open, so that a join takes out what may have come back.
+    """
+    keys, holder = session.keys, session.holder
+    stands, mark = _replace_mark(session, marks)
+    # guard(undone-releases-stay-open): A store that was put back in between counts these copies again.
+    gone = tuple(absent(keys.holding(digest, holder)) for digest in digests)
+    return Txn((*session.fence, stands, *gone), (mark,))
 
 
 def check_registered(session: Session, digests: Collection[str]) -> Txn:

@@ -53,7 +53,7 @@ def kind_of(request: Request) -> str | None:
             return kind
     if any(isinstance(each, Delete) and KEYS.holding_of(each.key) for each in request.success):
         return "release" if any(each.key == KEYS.settings for each in request.compares) else "out"
-    return None
+    return "settle" if any(is_put_below(each, KEYS.marks) for each in request.success) else None
 
 
 def explored(labels: Sequence[str]) -> list[Sending]:
@@ -106,6 +106,7 @@ async def test_a_keeper_sends_what_is_explored_when_the_record_says_what_is_expl
         ("register", "?", True),
         ("live", "+", True),
         ("release", "?", True),
+        ("settle", "?", True),
         ("register", "?", True),
         ("out", "+", True),
     ]

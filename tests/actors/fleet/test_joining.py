@@ -9,7 +9,7 @@ import pytest
 
 from hmret.fleet.keys import FleetKeys, generation_key, make_holder
 from hmret.fleet.settings import encode_settings
-from hmret.fleet.store import Put, Txn
+from hmret.fleet.store import Delete, Put, Txn
 from hmret.fleet.stored_values import read_holding
 from hmret.model.fleet import FleetSettings, FleetState
 from hmret.model.records.fleet import Standing
@@ -597,6 +597,70 @@ async def test_a_restore_below_a_session_is_not_hidden_by_what_that_registers(fl
         await host.until(FleetState.ROLLED_BACK)
         assert fleet.has(KEYS.rolled_back)
         assert not fleet.holders(C)
+
+
+@pytest.mark.parametrize("undone", ["registered", "taken out", "released"])
+async def test_a_restore_below_a_session_is_noticed_within_a_minute_by_its_mark(
+    fleet: Fleet, undone: str
+) -> None:
+    """Revisions are past all that was seen, as `--bump-revision` makes them, and nothing more is registered."""
+    async with fleet.host("a").running() as host, fleet.host("b").running() as other:
+        await other.join(A)
+        await host.join(A, B)
+        snapshot = fleet.store.snapshot()
+        if undone == "registered":
+            host.images[C] = 4096
+            await host.sweep()
+        elif undone == "taken out":
+            del host.images[B]
+            await host.sweep()
+        else:
+            assert (await host.keeper.release([A]))[A].is_released
+            del host.images[A]
+        await anyio.sleep(1)
+        fleet.store.restore(snapshot)
+        for number in range(200):
+            fleet.put("/other", str(number))
+        with anyio.fail_after(2 * TTL):
+            await host.until(FleetState.ROLLED_BACK)
+        assert fleet.has(KEYS.rolled_back)
+        assert not (await other.keeper.release([A]))[A].is_released
+
+
+async def test_a_release_that_a_restore_undoes_at_once_is_taken_out_by_the_next_session(fleet: Fleet) -> None:
+    """The store is put back before the mark of the release is there, so that no mark tells it; the record does."""
+    async with fleet.host("a").running() as host, fleet.host("b").running() as other:
+        await other.join(A)
+        await host.join(A, B)
+        snapshot = fleet.store.snapshot()
+
+        released: list[Txn] = []
+
+        async def put_back(request: Request) -> None:
+            if (
+                not released
+                and isinstance(request, Txn)
+                and any(
+                    isinstance(each, Delete) and each.key.startswith(KEYS.holdings)
+                    for each in request.success
+                )
+            ):
+                released.append(request)
+                fleet.store.restore(snapshot)
+                for number in range(200):
+                    fleet.put("/other", str(number))
+
+        host.client.on_answer = put_back
+        assert (await host.keeper.release([A]))[A].is_released
+        with host.record() as record:
+            assert record.standing(A) is Standing.ASKED
+        del host.images[A]
+        await host.sweep()
+        await host.until(FleetState.JOINED)
+        await anyio.sleep(1)
+        assert fleet.counted(A) == {other.holder}
+        with host.record() as record:
+            assert record.standing(A) is None
 
 
 # A disk that does not take the record.

@@ -20,6 +20,7 @@ __all__ = [
     "back",
     "differences",
     "names_of",
+    "note_gone",
     "note_new",
     "note_out",
     "note_registered",
@@ -49,8 +50,12 @@ def differences(here: Here) -> Iterator[Step]:
     ]
     gone = tuple(each for each, standing in enumerate(record.digests) if standing and not is_here[each])
     if gone:
-        sent = shipped.take_copies_out(here.number, record.generation, here.holder, mind.session, gone)
-        yield Step(f"misses {names_of(gone)}", here.about_to("take_out", sent))
+        mark = new_mark(here.world, here.number)
+        sent = shipped.take_copies_out(
+            here.number, record.generation, here.holder, mind.session, gone, mark, last_done(record)
+        )
+        mark_is_known = here._replace(mind=mind._replace(before=str(mark)))
+        yield Step(f"misses {names_of(gone)}", mark_is_known.about_to("note_gone", sent))
     registers_doomed = "registers_what_is_doomed" in here.program.mutants
     new = tuple(
         each
@@ -68,6 +73,13 @@ def differences(here: Here) -> Iterator[Step]:
         yield Step(f"finds {names_of(new)} new", mark_is_known.about_to("note_new", sent))
 
 
+def note_gone(here: Here) -> Iterator[Step]:
+    """Put the mark on record with which copies are about to be taken out."""
+    place = with_mark(here.place, int(here.mind.before))
+    label = f"notes that it takes {names_of(here.sent.about)} out"
+    yield Step(label, here.write(place, here.mind._replace(step="take_out")))
+
+
 def take_out(here: Here) -> Iterator[Step]:
     """Take copies out of the count."""
     about = names_of(here.sent.about)
@@ -77,8 +89,8 @@ def take_out(here: Here) -> Iterator[Step]:
 
 
 def note_out(here: Here) -> Iterator[Step]:
-    """Put on record that they are out."""
-    place = with_standing(here.place, here.sent.about, "")
+    """Put on record that they are out, and that the mark is done."""
+    place = with_done(with_standing(here.place, here.sent.about, ""), int(here.mind.before))
     yield Step(f"notes that {names_of(here.sent.about)} is out", here.write(place, back(here.mind)))
 
 

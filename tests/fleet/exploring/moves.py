@@ -133,12 +133,12 @@ def changed(values: tuple[T, ...], numbers: tuple[int, ...], value: T) -> tuple[
 
 def idle(mind: Mind, step: str) -> Mind:
     """Return a memory that is about nothing."""
-    return mind._replace(step=step, sent=None, before="")
+    return mind._replace(step=step, sent=None, before="", mark=0)
 
 
 def over(mind: Mind) -> Mind:
     """Return a memory whose session has ended: it joins again. What was granted stays granted."""
-    return mind._replace(step="read", sent=None, before="", session=0, is_live=False, spent=-1)
+    return mind._replace(step="read", sent=None, before="", session=0, is_live=False, spent=-1, mark=0)
 
 
 def with_standing(place: Place, numbers: tuple[int, ...], standing: str) -> Place:
@@ -198,7 +198,7 @@ def used_marks(world: World) -> set[int]:
     sent = list(world.late)
     for place in world.places:
         if place is not None and place.mind is not None:
-            used.add(place.mind.session)
+            used.update((place.mind.session, place.mind.mark))
             if place.mind.sent is not None:
                 sent.append(place.mind.sent)
     for each in sent:

@@ -24,7 +24,9 @@ MUTANTS = {
     "no_e": "nothing is put into `e/`, and nothing is judged by it",
     "mark_for_each_session": "registrations put no mark into `e/`",
     "join_does_not_compare_mark": "a join does not compare the mark that it has read",
-    "registers_over_any_mark": "a registration does not compare the mark that it replaces",
+    "any_mark_is_replaced": "what changes the copies does not compare the mark that it replaces",
+    "releases_leave_no_mark": "releases put no mark into `e/`",
+    "undone_releases_are_settled": "the mark of releases does not compare that none is undone",
     "join_keeps_live": "a join leaves what an earlier session has put into `l/`",
     "live_before_reconciling": "copies count before those that are gone were taken out",
     "former_goes_on": "a new cache id is taken before the session of the former holder has ended",
@@ -38,7 +40,8 @@ MUTANTS = {
 }
 """What is wrong, by name."""
 
-_FENCED = frozenset(("live", "register", "out", "release", "token"))
+_FENCED = frozenset(("live", "register", "out", "release", "settle", "token"))
+_MARKED = frozenset(("register", "out", "settle"))
 _LOST: dict[str, tuple[frozenset[str], frozenset[str], frozenset[str]]] = {
     # Kinds of transactions, relations, and kinds of keys.
     "no_fence": (_FENCED, frozenset(("VALUE",)), frozenset((GENERATION, "s"))),
@@ -61,14 +64,15 @@ _LOST: dict[str, tuple[frozenset[str], frozenset[str], frozenset[str]]] = {
         frozenset(("rolled_back",)),
     ),
     **dict.fromkeys(
-        ("no_e", "mark_for_each_session", "registers_over_any_mark"),
-        (frozenset(("register",)), frozenset(("VALUE",)), frozenset("e")),
+        ("no_e", "mark_for_each_session", "any_mark_is_replaced"),
+        (_MARKED, frozenset(("VALUE",)), frozenset("e")),
     ),
+    "undone_releases_are_settled": (frozenset(("settle",)), frozenset(("ABSENT",)), frozenset("d")),
     "join_does_not_compare_mark": (frozenset(("join",)), frozenset(("FRESH", "ABSENT")), frozenset("e")),
 }
 _NOT_DONE: dict[str, tuple[frozenset[str], str, str]] = {
-    "no_e": (frozenset(("join", "register")), "PUT", "e"),
-    "mark_for_each_session": (frozenset(("register",)), "PUT", "e"),
+    "no_e": (_MARKED | {"join"}, "PUT", "e"),
+    "mark_for_each_session": (_MARKED, "PUT", "e"),
     "join_keeps_live": (frozenset(("join",)), "DELETE", "l"),
 }
 

@@ -61,13 +61,31 @@ def _broken(world: World, program: Program, least: int, *, is_complete: bool) ->
 
 def _hiding_an_old_store(world: World, items: dict[str, tuple[Value, int]]) -> Iterator[str]:
     for number, place in enumerate(world.places):
-        if place is None or place.record is None or place.mind is None or place.mind.sent is None:
+        if place is None or place.record is None or place.mind is None:
             continue
-        if place.mind.step not in ("join", "register") or not carry_out(world, place.mind.sent).succeeded:
+        if _rests(items, place):
+            yield from _counted_unnoticed(items, number, place)
+        if place.mind.sent is None:
+            continue
+        if (
+            place.mind.step not in ("join", "register", "take_out", "settle")
+            or not carry_out(world, place.mind.sent).succeeded
+        ):
             continue
         mark = items.get(key_of(place.record.generation, "mark", holder_of(place.host, place.cache)))
         if mark is not None and mark_age(place.record, mark[0]) == "outdated":
             yield f"an older store: place {number} hides its mark by a {place.mind.step}, and its record knows it"
+
+
+def _counted_unnoticed(items: dict[str, tuple[Value, int]], number: int, place: Place) -> Iterator[str]:
+    assert place.record is not None
+    generation, holder = place.record.generation, holder_of(place.host, place.cache)
+    mark = items.get(key_of(generation, "mark", holder))
+    if mark is None or mark_age(place.record, mark[0]) != "current":
+        return
+    for about, standing in enumerate(place.record.digests):
+        if not standing and key_of(generation, "holding", digest(about), holder) in items:
+            yield f"an older store: it counts {'DEF'[about]} of place {number} again, and no mark shows it"
 
 
 def _rests(items: dict[str, tuple[Value, int]], place: Place) -> bool:

@@ -4,7 +4,17 @@ from collections.abc import Iterator
 
 from fleet.exploring import shipped
 from fleet.exploring.copies import back, names_of
-from fleet.exploring.moves import Here, Step, changed, over, with_standing
+from fleet.exploring.moves import (
+    Here,
+    Step,
+    changed,
+    last_done,
+    new_mark,
+    over,
+    with_done,
+    with_mark,
+    with_standing,
+)
 from fleet.exploring.shipped import GENERATION, View, holder_of, key_of
 from fleet.exploring.storing import value_of
 from fleet.exploring.worlds import Sent, World
@@ -18,6 +28,7 @@ __all__ = [
     "note_release",
     "note_released",
     "send_release",
+    "settle",
     "take_token",
 ]
 
@@ -106,7 +117,9 @@ def note_release(here: Here) -> Iterator[Step]:
     if "releases_before_the_record" not in here.program.mutants:
         place = with_standing(place, here.sent.about, "?")
     spent = here.mind.spent + bool(here.program.allowance)
-    mind = here.mind._replace(step="send_release", spent=spent)
+    mark = new_mark(here.world, here.number)
+    mind = here.mind._replace(step="send_release", spent=spent, mark=mark)
+    place = with_mark(place, mark)
     yield Step(f"notes that it asks to release {names_of(here.sent.about)}", here.write(place, mind))
 
 
@@ -118,7 +131,8 @@ def send_release(here: Here) -> Iterator[Step]:
         mind = then.mind
         if succeeded:
             doomed = changed(mind.doomed, (about,), True)
-            yield Step(label, then.think(mind._replace(step="note_released", doomed=doomed)), sent)
+            doing = then._replace(mind=mind._replace(doomed=doomed))
+            yield Step(label, _then_settle(doing, about), sent)
         elif succeeded is None:
             is_kept = "session_goes_on" in here.program.mutants
             yield Step(label, then.think(mind._replace(step="note_kept") if is_kept else over(mind)), sent)
@@ -145,9 +159,27 @@ def _after_refusal(here: Here, about: int) -> World:
     return here.about_to("send_release", judged)
 
 
+def _then_settle(here: Here, about: int) -> World:
+    mind, record = here.mind, here.record
+    if "releases_leave_no_mark" in here.program.mutants:
+        return here.think(mind._replace(step="note_released", mark=0))
+    sent = shipped.settle_release(
+        here.number, record.generation, here.holder, mind.session, about, mind.mark, last_done(record)
+    )
+    return here.about_to("settle", sent)
+
+
+def settle(here: Here) -> Iterator[Step]:
+    """Mark a release that was granted; if that is refused, or not answered, it stays open on the record."""
+    about = names_of(here.sent.about)
+    for label, then, succeeded, sent in here.send():
+        mind = then.mind._replace(step="note_released") if succeeded else over(then.mind)
+        yield Step(f"marks its release of {about}: {label}", then.think(mind), sent)
+
+
 def note_released(here: Here) -> Iterator[Step]:
-    """Put on record that a copy is not registered."""
-    place = with_standing(here.place, here.sent.about, "")
+    """Put on record that a copy is not registered, and that the mark is done."""
+    place = with_done(with_standing(here.place, here.sent.about, ""), here.mind.mark)
     yield Step(f"notes that {names_of(here.sent.about)} is released", here.write(place, back(here.mind)))
 
 
@@ -166,7 +198,7 @@ def delete(here: Here) -> Iterator[Step]:
             place = here.place._replace(units=changed(here.place.units, (about,), units - 1))
             label = f"deletes one of its units of {names_of((about,))}"
             yield Step(label, here.write(place, mind._replace(dropping=dropping)))
-        if mind.doomed[about] and mind.step != "note_released":
+        if mind.doomed[about] and mind.step not in ("settle", "note_released"):
             settled = mind._replace(doomed=changed(mind.doomed, (about,), False))
             place = here.place._replace(units=changed(here.place.units, (about,), max(units - 1, 0)))
             yield Step(f"deletes {names_of((about,))}", here.write(place, settled))

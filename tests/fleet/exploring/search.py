@@ -26,6 +26,7 @@ _PROGRAM: Mapping[str, Callable[[Here], Iterator[Step]]] = {
     "go_live": joining.go_live,
     "rest": copies.differences,
     "take_out": copies.take_out,
+    "note_gone": copies.note_gone,
     "note_out": copies.note_out,
     "note_new": copies.note_new,
     "register": copies.register,
@@ -33,6 +34,7 @@ _PROGRAM: Mapping[str, Callable[[Here], Iterator[Step]]] = {
     "take_token": releases.take_token,
     "note_release": releases.note_release,
     "send_release": releases.send_release,
+    "settle": releases.settle,
     "note_released": releases.note_released,
     "note_kept": releases.note_kept,
 }

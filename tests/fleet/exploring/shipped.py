@@ -14,12 +14,14 @@ from hmret.fleet.keys import FleetKeys, generation_key, make_holder
 from hmret.fleet.reading import CopyRead, FleetRead, HolderRead, JoinStep, judge_join, judge_release
 from hmret.fleet.store import KeyValue, Txn
 from hmret.fleet.transactions import (
+    NewMark,
     Session,
     end_former_session,
     go_live,
     join,
     register,
     release,
+    settle_releases,
     take_out,
     take_token,
 )
@@ -41,6 +43,7 @@ __all__ = [
     "live",
     "register_copies",
     "release_copy",
+    "settle_release",
     "take_copies_out",
     "taken_token",
 ]
@@ -145,15 +148,42 @@ def register_copies(
 ) -> Sent:
     """Make the registration of copies; `last_mark`: the last that is done."""
     copies = {digest(number): 1 for number in numbers}
-    txn = register(_session(generation, holder, session), copies, f"{mark:016x}", f"{last_mark:016x}", 0)
+    txn = register(_session(generation, holder, session), copies, _marks(mark, last_mark), 0)
     return _compile("register", place, numbers, txn)
 
 
+def _marks(mark: int, last_mark: int) -> NewMark:
+    return NewMark(f"{mark:016x}", f"{last_mark:016x}")
+
+
 @cache
-def take_copies_out(place: int, generation: str, holder: str, session: int, numbers: tuple[int, ...]) -> Sent:
+def take_copies_out(
+    place: int,
+    generation: str,
+    holder: str,
+    session: int,
+    numbers: tuple[int, ...],
+    mark: int,
+    last_mark: int,
+) -> Sent:
     """Make the removal of copies that are not there."""
-    txn = take_out(_session(generation, holder, session), [digest(number) for number in numbers])
-    return _compile("out", place, numbers, txn)
+    digests = [digest(number) for number in numbers]
+    return _compile(
+        "out",
+        place,
+        numbers,
+        take_out(_session(generation, holder, session), digests, _marks(mark, last_mark)),
+    )
+
+
+@cache
+def settle_release(
+    place: int, generation: str, holder: str, session: int, number: int, mark: int, last_mark: int
+) -> Sent:
+    """Make the mark of a release that was granted."""
+    marks = _marks(mark, last_mark)
+    txn = settle_releases(_session(generation, holder, session), [digest(number)], marks)
+    return _compile("settle", place, (number,), txn)
 
 
 @cache

@@ -76,6 +76,8 @@ class Mind(NamedTuple):
     """What was on record of the digest that is being released."""
     spent: int = 0
     """Releases that its token was used for."""
+    mark: int = 0
+    """The mark of the release that is under way."""
 
 
 class Place(NamedTuple):

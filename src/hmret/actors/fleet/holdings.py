@@ -5,7 +5,7 @@ hold `lock`. So of one copy there is never more than one write under way, and th
 only after each of an earlier one was answered or given up.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import anyio
 
@@ -13,7 +13,14 @@ from hmret.actors.batches import batches
 from hmret.actors.fleet.membership import Membership
 from hmret.actors.threads import Threads
 from hmret.fleet.store import RangeResult
-from hmret.fleet.transactions import MOST_HOLDINGS, Session, check_registered, register, take_out
+from hmret.fleet.transactions import (
+    MOST_HOLDINGS,
+    NewMark,
+    Session,
+    check_registered,
+    register,
+    take_out,
+)
 from hmret.model.fleet import WholeCopy
 from hmret.model.records.fleet import Standing
 
@@ -111,6 +118,18 @@ class Holdings:
             missing += await self._check(session, batch)
         return missing
 
+    async def new_mark(self, session: Session, digests: Iterable[str] = ()) -> NewMark:
+        """Put a new mark on record, durably, with what is about to be registered or released.
+
+        The caller holds `lock`.
+
+        Raises:
+            OSError: it could not be written: nothing must be sent.
+        """
+        record = await self._async_record.load()
+        last_mark = record.last_done_mark or session.id
+        return NewMark(await self._async_record.note_request(digests, with_mark=True), last_mark)
+
     async def _take_out(self, session: Session, digests: Sequence[str]) -> None:
         async with self.lock:
             record = await self._async_record.load()
@@ -121,8 +140,9 @@ class Holdings:
             ]
             self._membership.require(session)
             if gone:
-                await self._membership.write(session, take_out(session, gone))
-                await self._async_record.note_outcomes(unregistered=gone)
+                marks = await self.new_mark(session)
+                await self._membership.write(session, take_out(session, gone, marks))
+                await self._async_record.note_outcomes(done=marks.mark, unregistered=gone)
 
     async def _register(self, session: Session, digests: Sequence[str], *, again: bool = False) -> None:
         async with self.lock:
@@ -138,12 +158,10 @@ class Holdings:
             self._membership.require(session)
             if copies:
                 # guard(record-before-registering): What counts and is on no record would count for ever.
-                mark = await self._async_record.note_request(copies, with_mark=True)
-                last_mark = record.last_done_mark or session.id
-                await self._membership.write(
-                    session, register(session, copies, mark, last_mark, self._membership.now_ns())
-                )
-                await self._async_record.note_outcomes(done=mark, registered=copies)
+                marks = await self.new_mark(session, copies)
+                txn = register(session, copies, marks, self._membership.now_ns())
+                await self._membership.write(session, txn)
+                await self._async_record.note_outcomes(done=marks.mark, registered=copies)
 
     async def _check(self, session: Session, digests: Sequence[str]) -> int:
         self._membership.require(session)

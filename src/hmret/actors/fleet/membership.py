@@ -9,7 +9,7 @@ import anyio
 from hmret.actors.fleet.async_record import AsyncFleetRecord
 from hmret.actors.fleet.contact import Contact
 from hmret.fleet.reading import ROLLED_BACK, CopyRead, FleetRead, parse_reading, read_operations
-from hmret.fleet.store import OutcomeUnknownError, Result, Txn, TxnResult
+from hmret.fleet.store import OutcomeUnknownError, Range, RangeResult, Result, Txn, TxnResult
 from hmret.fleet.transactions import Session
 from hmret.model.fleet import CopyRules, FleetSettings, FleetState
 from hmret.model.times import datetime_of
@@ -133,13 +133,24 @@ class Membership:
                 await self._state_changed.wait()
 
     async def look(self, session: Session) -> None:
-        """Read the settings, and whether the session is still the present one.
+        """Read the settings, whether the session is still the present one, and whether the store was put back.
 
         Raises:
             as `read`.
         """
+        record = await self.async_record.load()
+        last_mark = record.last_done_mark
         operations = read_operations(session.keys, session.holder, (), token=0, hosts=False)
-        self.take_reading(session, (), await self.contact.read(operations), hosts=_NO_HOSTS)
+        key = session.keys.mark(session.holder)
+        *results, found = await self.contact.read((*operations, Range(key)))
+        self.take_reading(session, (), results, hosts=_NO_HOSTS)
+        assert isinstance(found, RangeResult)
+        mark = found.value(key)
+        # guard(look-notices-old-mark): A store that was put back below this session counts copies that have gone since.
+        # The next join finds the same, and tells all hosts.
+        if mark is not None and last_mark is not None and record.is_older(mark, last_mark):
+            self.end(session, LOST, FleetState.JOINING)
+            raise SessionOverError(LOST)
 
     async def read(
         self, session: Session, digests: Sequence[str], *, token: int = 0, reads_hosts: bool = False

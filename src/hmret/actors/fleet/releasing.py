@@ -18,7 +18,7 @@ from hmret.actors.fleet.membership import Membership, SessionOverError
 from hmret.actors.fleet.tokens import Token, Tokens
 from hmret.fleet.reading import MOST_DIGESTS, CopyRead, FleetRead, judge_release
 from hmret.fleet.store import OutcomeUnknownError, StoreError, TxnResult
-from hmret.fleet.transactions import Session, release
+from hmret.fleet.transactions import NewMark, Session, release, settle_releases
 from hmret.model.fleet import FleetState, ReleaseOutcome
 from hmret.model.records.fleet import Standing
 from hmret.model.values import define, frozen
@@ -139,7 +139,7 @@ class Releasing:
         before = {each.copy.digest: record.standing(each.copy.digest) for each in chosen}
         # guard(release-is-on-record-first): If the answer is lost, the copy may not be registered any more, and the
         # next join finds out.
-        await self._async_record.note_request(before, with_mark=False)
+        marks = await self._holdings.new_mark(session, before)
         token.spent += len(chosen)
         known = _KnownOutcomes([], [])
         limiter = anyio.CapacityLimiter(_AT_A_TIME)
@@ -159,13 +159,30 @@ class Releasing:
             self._facts.forget(digest)
         registered = [digest for digest in known.kept if before[digest] is Standing.REGISTERED]
         unregistered = [digest for digest in known.kept if before[digest] is None]
+        is_settled = await self._settle(session, known.released, marks)
+        if is_settled:
+            unregistered += known.released
+        elif known.released:
+            # They stay open on the record; what is not here by then is taken out.
+            self._holdings.request_reconcile()
         try:
             await self._async_record.note_outcomes(
-                registered=registered, unregistered=[*known.released, *unregistered]
+                done=marks.mark if is_settled else "", registered=registered, unregistered=unregistered
             )
         except OSError:
             # On the disk their outcome stays open (`Standing.ASKED`); the next join resolves them.
             return
+
+    async def _settle(self, session: Session, released: Collection[str], marks: NewMark) -> bool:
+        """Mark releases that have been granted; returns whether that is done."""
+        if not released:
+            return False
+        try:
+            self._membership.require(session)
+            await self._membership.write(session, settle_releases(session, released, marks))
+        except (SessionOverError, StoreError):
+            return False
+        return True
 
     async def _release_one(
         self,

@@ -119,6 +119,10 @@ class FleetRecord:
         """Return how a mark that stands in `e/` relates to those on record."""
         return self._contents.age_of(mark)
 
+    def is_older(self, mark: str, than: str) -> bool:
+        """Return whether a mark was made before another one; both are on record."""
+        return self._contents.is_older(mark, than)
+
     def renew(self) -> str:
         """Give the data directory a new cache id and an empty record, durably; returns the id.
 

@@ -141,6 +141,12 @@ class FleetRecordContents:
             return MarkAge.OUTDATED
         return MarkAge.CURRENT
 
+    def is_older(self, mark: str, than: str) -> bool:
+        """Return whether a mark was made before another one; both are on record."""
+        # Copied in one go: a thread may be writing.
+        marks = list(self.marks)
+        return mark in marks and than in marks and marks.index(mark) < marks.index(than)
+
     def _kept_marks(self) -> dict[str, bool]:
         kept = list(self.marks)[-KEPT_MARKS:]
         last_done = self.last_done()
