@@ -12,6 +12,7 @@ import anyio
 import attrs
 import pytest
 
+from hmret.actors import reference_collector
 from hmret.actors.reference_collector import Collected, ReferenceCollector, ReferenceSource
 from hmret.disk.scans import checkpoints as cache_records
 from hmret.model.errors import EngineClosedError
@@ -600,6 +601,33 @@ async def test_a_guest_whose_metadata_is_not_there_after_a_reboot_goes_on_protec
         assert images_of((await collector.collect()).references) == {"instance/one": "alpine"}
         world.filesystem.write_file(path, content.replace(b"alpine", b"debian"))
         assert images_of((await collector.collect()).references) == {"instance/one": "debian"}
+
+
+@pytest.mark.parametrize("is_reboot", [True, False])
+@pytest.mark.parametrize("lanes", [1, 2])
+async def test_a_guest_that_an_earlier_engine_could_no_longer_read_goes_on_protecting_what_it_named(
+    world: World, is_reboot: bool, lanes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reference_collector, "_MANY", 1)
+    world.threads.lanes = lanes
+    path = f"{DATA}/{make_guest(world.filesystem, 'one', 'alpine')}"
+    world.clock.advance(timedelta(seconds=3))
+    async with running(world.collector()) as collector:
+        await collector.collect()
+        world.filesystem.write_file(path, b"{")
+        assert len((await collector.collect()).unreadable) == 1
+        await collector.save_cache()
+    for _ in range(2):
+        if is_reboot:
+            world.clock.boot_id += "+"
+        async with running(world.collector()) as collector:
+            assert len((await collector.collect()).unreadable) == 1
+            await collector.save_cache()
+    world.filesystem.remove(path)
+    async with running(world.collector()) as collector:
+        collected = await collector.collect()
+        assert images_of(collected.references) == {"instance/one": "alpine"}
+        assert collected.unreadable == ()
 
 
 @pytest.mark.parametrize("created_at", ["9999-12-31T23:59:59-05:00", "0001-01-01T00:00:00Z", "soon"])

@@ -47,6 +47,31 @@ def make_shared(host: Host) -> list[str]:
 # References.
 
 
+@pytest.mark.parametrize("is_content", [True, False])
+async def test_a_guest_whose_volume_fails_and_is_then_unmounted_keeps_its_image(
+    host: Host, is_content: bool
+) -> None:
+    """Its metadata is torn for one sweep, and missing from the next on."""
+    if is_content:
+        host.content("d")
+        host.link(A, "1", "d")
+    else:
+        host.legacy(A, "d")
+        host.legacy_link(A, "1", "d")
+    metadata = host.guest(f"{A}:1")
+    async with host.opened() as retention:
+        assert (await retention.sweep()).suspended == ()
+        host.write(metadata, b'{"Im')
+        assert [one.cause for one in (await retention.sweep()).suspended] == ["unreadable_reference"]
+        disk_of(host).remove(f"{DATA}/{metadata}")
+        for _ in range(2):
+            host.state(A, "d")
+            swept = await host.sweep_by(retention)
+            assert swept.report.suspended == ()
+            assert swept.verdicts[A, D].reason is Reason.REFERENCED
+            assert swept.deleted == []
+
+
 @pytest.mark.parametrize("field", ["image", "resolved"])
 async def test_a_snapshot_under_another_repository_keeps_the_digest_for_all_its_owners(
     host: Host, field: str

@@ -965,6 +965,18 @@ MUTATIONS = (
         DROP,
         REFERENCES,
     ),
+    edit(
+        "forget what a guest named that could not be read before its metadata went",
+        "torn-then-gone-still-protects",
+        Become("references = known.references"),
+        REFERENCES,
+    ),
+    edit(
+        "forget the guests of a folder that was away for a while",
+        "unlisted-folder-is-remembered",
+        DROP,
+        REFERENCES,
+    ),
     # Tags that are there and cannot be read.
     edit(
         "take a folder with the name of a tag for no tag",

@@ -257,15 +257,16 @@ class ReferenceCollector(DiskActor):
 
         The next look validates all of it: an entry counts only if its file still has the same fingerprint.
         """
-        found = await self._on_disk_alone(load_references, self._boot_id, self._threads.pause)
-        if any(file.fingerprint is not None for file in found.values()):
-            self._saved_references = found
-            return found
+        known = await self._on_disk_alone(load_references, self._boot_id, self._threads.pause)
+        if any(file.fingerprint is not None for file in known.values()):
+            self._saved_references = known
+            return known
         if self._threads.lanes == 1:
-            return found
+            return known
         waiting = await self._on_disk_alone(list_guests)
         if len(waiting) < _MANY:
-            return found
+            return known
+        found = dict(known)
 
         def take(_lanes: int) -> list[str]:
             taken = waiting[-_AT_ONCE:]
@@ -277,7 +278,7 @@ class ReferenceCollector(DiskActor):
             return len(files)
 
         def look(sources: list[str]) -> Mapping[str, ReferenceFile]:
-            return read_reference_files(self._filesystem, self._data_fd, sources, self._threads.pause)
+            return read_reference_files(self._filesystem, self._data_fd, sources, self._threads.pause, known)
 
         await Lanes(self._threads, take, look, put).run()
         return found
@@ -290,7 +291,8 @@ class ReferenceCollector(DiskActor):
         """
         files = self._files.files
         if self._files.is_indexed and files is not self._saved_references:
-            save_references(self._filesystem, self._data_fd, self._boot_id, files, self._threads.pause)
+            remembered = self._files.look.remembered()
+            save_references(self._filesystem, self._data_fd, self._boot_id, remembered, self._threads.pause)
             self._saved_references = files
 
     async def _recheck(self, batch: BatchToCheck, bases: tuple[Reference, ...]) -> Protected:

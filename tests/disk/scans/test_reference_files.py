@@ -22,6 +22,7 @@ from hmret.disk.scans.references import (
 )
 from hmret.model.references import Reference
 from support.builders import DATA, FakeClock, make_guest, make_snapshot
+from support.memory_filesystem import Call
 
 ALPINE = "docker.io/library/alpine"
 GUEST = "guests/vm/metadata.json"
@@ -449,7 +450,67 @@ def test_a_guest_whose_metadata_has_gone_goes_on_referring_to_what_it_named_whil
     assert look_at_references(memory.filesystem, memory.data_fd, third).files == {}
 
 
+@pytest.mark.parametrize("content", [b"{", b"", b"5"])
+@pytest.mark.parametrize("path", [GUEST, "snapshots/s/snapshot.json"])
+def test_what_could_once_be_read_goes_on_referring_after_it_was_unreadable_and_has_gone(
+    memory: Host, path: str, content: bytes
+) -> None:
+    """A volume that fails is unreadable before it is unmounted."""
+    make_guest(memory.place, "vm", "alpine")
+    make_snapshot(memory.place, "s", "busybox")
+    first = look_at_references(memory.filesystem, memory.data_fd)
+    memory.write(path, content)
+    (source,) = [each for each, file in first.files.items() if file.path == path]
+    torn = look_at_references(memory.filesystem, memory.data_fd, first)
+    again = look_at_references(memory.filesystem, memory.data_fd, torn)
+    # As hypeman has it: what cannot be read names nothing now.
+    assert torn.files[source].problem is not None
+    assert torn.files[source].references == again.files[source].references == ()
+    memory.remove(path)
+    gone = look_at_references(memory.filesystem, memory.data_fd, again)
+    later = look_at_references(memory.filesystem, memory.data_fd, gone)
+    assert {source: file.references for source, file in later.files.items()} == {
+        source: file.references for source, file in first.files.items()
+    }
+    assert {file.problem for file in later.files.values()} == {None}
+    memory.write(path, content)
+    assert look_at_references(memory.filesystem, memory.data_fd, later).files[source].references == ()
+    memory.remove(path.rpartition("/")[0])
+    assert source not in look_at_references(memory.filesystem, memory.data_fd, later).files
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_what_was_known_of_a_folder_that_was_away_is_known_when_it_is_back(
+    memory: Host, is_gone: bool
+) -> None:
+    """The volume of the guest's own metadata is not mounted yet."""
+    make_guest(memory.place, "vm", "alpine")
+    make_guest(memory.place, "other", "busybox")
+    first = look_at_references(memory.filesystem, memory.data_fd)
+
+    def fail(call: Call) -> None:
+        if call.name == "scandir" or (call.name == "open" and call.path.endswith("/guests")):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    if is_gone:
+        memory.remove("guests")
+    else:
+        memory.remove(GUEST)
+        memory.memory.before = fail
+    away = look_at_references(memory.filesystem, memory.data_fd, first)
+    still_away = look_at_references(memory.filesystem, memory.data_fd, away)
+    memory.memory.before = None
+    assert not {"instance/vm", "instance/other"} & still_away.files.keys()
+    assert set(still_away.remembered()) >= {"instance/vm", "instance/other"}
+    memory.folder("guests/vm")
+    back = look_at_references(memory.filesystem, memory.data_fd, still_away)
+    assert back.files["instance/vm"].references == first.files["instance/vm"].references
+    assert ("instance/other" in back.files) is not is_gone
+    assert back.remembered() == back.files
+
+
 def test_a_guest_that_was_torn_and_then_loses_its_metadata_is_absent(memory: Host) -> None:
+    """Nobody knows what it named."""
     memory.write(GUEST, b"{")
     first = look_at_references(memory.filesystem, memory.data_fd)
     memory.remove(GUEST)

@@ -149,7 +149,16 @@ def _boot_frame(boot_id: str) -> bytes:
 def _reference_frames(files: Mapping[str, ReferenceFile], pause: Callable[[], None]) -> Iterator[bytes]:
     # A name that is not text cannot be written. A file without fingerprint is read again in any case; if its
     # metadata has disappeared by then, this entry says what it named.
-    known = [(source, file) for source, file in files.items() if file.problem is None and source.isascii()]
+    known = [
+        (
+            source,
+            file
+            if file.problem is None
+            else msgspec.structs.replace(file, problem=None, fingerprint=None, saved=None),
+        )
+        for source, file in files.items()
+        if source.isascii() and (file.problem is None or file.references or file.last_known)
+    ]
     for start in range(0, len(known), _FILES):
         yield pack(dict(known[start : start + _FILES]))
         pause()

@@ -85,6 +85,7 @@ def read_reference_file(
     filesystem, folder_fd = ahead.filesystem, ahead.folder_fd
     path, relative, source = f"{folder}/{name}/{file_name}", f"{name}/{file_name}", f"{kind}/{name}"
     known_as = "" if known is None else known.name
+    last_known = () if known is None else known.references or known.last_known
     try:
         fingerprint, content = ahead.read(relative)
         references = _READERS[kind](content, source)
@@ -92,11 +93,11 @@ def read_reference_file(
         was_absent = isinstance(error, FileNotFoundError) and is_absent(filesystem, relative, folder_fd)
         if was_absent or isinstance(error, NotADirectoryError):
             return None
-        return ReferenceFile(path, problem=fault_of(error), known_as=known_as)
+        return ReferenceFile(path, problem=fault_of(error), known_as=known_as, last_known=last_known)
     except UnreadableError as error:
         # guard(unreadable-is-not-absent): A guest or snapshot that cannot be understood may need any image:
         # it is reported and suspends deletion.
-        return ReferenceFile(path, problem=str(error), known_as=known_as)
+        return ReferenceFile(path, problem=str(error), known_as=known_as, last_known=last_known)
     file = ReferenceFile(path, references, fingerprint=fingerprint)
     if not _is_open_ended(references):
         return file

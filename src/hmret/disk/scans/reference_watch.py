@@ -29,6 +29,8 @@ class ReferenceFile(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """
     known_as: str = ""
     """For an unreadable file: the VM's name when it could last be read; empty: unknown."""
+    last_known: tuple[Reference, ...] = ()
+    """For an unreadable file: what it named when it could last be read. It counts if the file then disappears."""
 
     @property
     def name(self) -> str:

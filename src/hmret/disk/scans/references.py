@@ -74,6 +74,16 @@ class ReferenceLook:
     listings: Mapping[str, _Listing] = attrs.field(factory=dict, repr=False, eq=False)
     absent: tuple[str, ...] = attrs.field(default=(), eq=False)
     """Folders that do not exist."""
+    unlisted: Mapping[str, ReferenceFile] = attrs.field(factory=dict, repr=False, eq=False)
+    """Last results, by source, of the files in folders that do not exist or could not be listed."""
+
+    def known(self, source: str) -> ReferenceFile | None:
+        """Return the last result of one file; None: there is none."""
+        return self.files.get(source) or self.unlisted.get(source)
+
+    def remembered(self) -> Mapping[str, ReferenceFile]:
+        """Return the last result of each file, those that could not be looked at included."""
+        return {**self.unlisted, **self.files} if self.unlisted else self.files
 
     def folders(self) -> Mapping[str, FolderSeen]:
         """Return the identities of these folders, except those that could not be listed."""
@@ -81,7 +91,8 @@ class ReferenceLook:
         return {**gone, **{folder: listing.seen for folder, listing in self.listings.items()}}
 
 
-NOTHING_KNOWN = ReferenceLook({})
+NO_FILES: Mapping[str, ReferenceFile] = {}
+NOTHING_KNOWN = ReferenceLook(NO_FILES)
 
 
 def list_guests(filesystem: Filesystem, data_fd: int) -> list[str]:
@@ -97,9 +108,16 @@ def list_guests(filesystem: Filesystem, data_fd: int) -> list[str]:
 
 
 def read_reference_files(
-    filesystem: Filesystem, data_fd: int, sources: Iterable[str], pause: Callable[[], None] = lambda: None
+    filesystem: Filesystem,
+    data_fd: int,
+    sources: Iterable[str],
+    pause: Callable[[], None] = lambda: None,
+    known: Mapping[str, ReferenceFile] = NO_FILES,
 ) -> dict[str, ReferenceFile]:
-    """Read the files of some guests and snapshots; returns the results by source, without absent ones."""
+    """Read the files of some guests and snapshots; returns the results by source, without absent ones.
+
+    `known`: what they were found to hold before.
+    """
     chosen = set(sources)
     found: dict[str, ReferenceFile] = {}
     for kind, folder, file_name in REFERENCE_FILES:
@@ -110,9 +128,10 @@ def read_reference_files(
             read = ReadAhead(filesystem, fd, [f"{name}/{file_name}" for name in names], pause)
             for name in names:
                 pause()
-                file = read_reference_file(read, (kind, folder, name, file_name))
+                source = f"{kind}/{name}"
+                file = read_reference_file(read, (kind, folder, name, file_name), known.get(source))
                 if file is not None:
-                    found[f"{kind}/{name}"] = file
+                    found[source] = file
     return found
 
 
@@ -140,6 +159,7 @@ def look_at_references(
             # A record of an earlier engine comes without listings, and may be of this folder.
             is_known = not known.listings or folder in known.listings or folder in known.files
             looking.is_new = looking.is_new or is_known
+            looking.remember(kind)
             continue
         with opened(filesystem, folder_fd):
             try:
@@ -147,13 +167,14 @@ def look_at_references(
             except OSError as error:
                 looking.files[folder] = ReferenceFile(folder, problem=fault_of(error))
                 looking.is_new = True
+                looking.remember(kind)
                 continue
             looking.look(folder_fd, listing, (kind, folder, file_name))
     if looking.is_new:
         looking.gather()
         looking.is_new = looking.files != known.files
     files = looking.files if looking.is_new else known.files
-    return ReferenceLook(files, looking.listings, tuple(looking.absent))
+    return ReferenceLook(files, looking.listings, tuple(looking.absent), looking.unlisted)
 
 
 @define(eq=False)
@@ -166,8 +187,19 @@ class _Looking:
     files: dict[str, ReferenceFile] = attrs.field(factory=dict)
     listings: dict[str, _Listing] = attrs.field(factory=dict)
     absent: list[str] = attrs.field(factory=list)
+    unlisted: dict[str, ReferenceFile] = attrs.field(factory=dict)
     is_new: bool = False
     """Whether anything has changed."""
+
+    def remember(self, kind: str) -> None:
+        """Keep the last results of files that cannot be looked at, for a later look."""
+        # guard(unlisted-folder-is-remembered): A guest whose metadata is missing by the time its folder is back goes
+        # on protecting what it named.
+        self.unlisted.update(
+            (source, file)
+            for source, file in self.known.remembered().items()
+            if source.startswith(f"{kind}/")
+        )
 
     def look(self, folder_fd: int, listing: _Listing, where: tuple[str, str, str]) -> None:
         """Examine the files of all guests, or of all snapshots; most are known and have not changed."""
@@ -175,7 +207,7 @@ class _Looking:
         pause = self.pause
         known = listing.files
         if known is None:
-            known = tuple(self.known.files.get(f"{kind}/{name}") for name in listing.names)
+            known = tuple(self.known.known(f"{kind}/{name}") for name in listing.names)
             self.is_new = True
         elif listing.names is not self.known.listings[folder].names:
             self.is_new = True
@@ -270,6 +302,13 @@ def _without_metadata(known: ReferenceFile) -> ReferenceFile | None:
 
     Its own volume may not be mounted, so it protects what it named for as long as its folder exists.
     """
-    if known.problem is not None or not known.references:
+    # guard(torn-then-gone-still-protects): It may have been unreadable in between, as a volume that fails is before
+    # it is unmounted.
+    references = known.references or known.last_known
+    if not references:
         return None
-    return known if known.fingerprint is None else msgspec.structs.replace(known, fingerprint=None)
+    if known.problem is None and known.fingerprint is None and known.references:
+        return known
+    return msgspec.structs.replace(
+        known, references=references, problem=None, fingerprint=None, last_known=()
+    )
