@@ -728,6 +728,25 @@ async def test_the_journal_has_a_line_for_each_mark_clear_and_deletion(
     ]
 
 
+async def test_the_journal_has_what_went_in_a_batch_before_the_sweep_has_ended(
+    filesystem: MemoryFilesystem, platform: Platform, threads: GatedThreads
+) -> None:
+    """A sweep may be killed at any moment."""
+    keys = [make_due(filesystem, f"{number:04x}") for number in range(40)]
+    first, second = threads.hold("retire"), threads.hold("retire")
+    with patiently():
+        async with opened(platform) as retention, anyio.create_task_group() as tasks:
+            tasks.start_soon(retention.sweep)
+            first.opened.set()
+            await second.arrived.wait()
+            await settle()
+            gone = {"@".join(key) for key in keys if not has_image(filesystem, key)}
+            assert 0 < len(gone) < len(keys)
+            assert {line["image"] for line in journal(filesystem, "delete")} == gone
+            second.opened.set()
+    assert len(journal(filesystem, "delete")) == len(keys)
+
+
 async def test_the_journal_tells_why_a_timer_was_cleared(
     filesystem: MemoryFilesystem, platform: Platform
 ) -> None:

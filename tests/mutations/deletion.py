@@ -10,6 +10,7 @@ FULL = ("tests/engine/test_full_disk.py",)
 RETURNED = ("tests/engine/test_returned_tags.py",)
 LATE = ("tests/content/test_situations_of_odd_trees.py",)
 CUT_OFF = ("tests/disk/deletion/recovery/test_tags_after_interruptions.py",)
+FAULTS = ("tests/engine/test_faults.py",)
 TAGS = ("tests/disk/deletion/tags/test_taken_links.py",)
 RESTORED = ("tests/disk/deletion/recovery/test_quarantine.py",)
 DISK = ("tests/disk/test_filesystem.py",)
@@ -56,6 +57,7 @@ DELETION_MUTATIONS = (
     edit("give a ghost its disk before its tags", "tags-before-disk", Become("pass"), CUT_OFF),
     edit("take the tags of a new image for those of a restore", "tags-of-new-image-stay", NEVER, CUT_OFF),
     edit("forget what could not be undone of a restore", "timers-tell-what-is-left", Become("pass"), CUT_OFF),
+    edit("write the journal when the sweep has ended", "each-batch-in-journal", Become("pass"), FAULTS),
     edit("put an odd file over a tag that was set since", "odd-file-replaces-nothing", NEVER, TAGS),
     edit("let nothing go in place of what cannot be deleted", "next-in-place-of-failed", DROP, INSTEAD),
     edit(

@@ -295,6 +295,7 @@ async def _sweep(
         quarantine,
         check_folder,
         surveyor.backoff,
+        journal,
     )
     news = None
     if link is not None:

@@ -11,6 +11,7 @@ import attrs
 
 from hmret.actors.batches import batches
 from hmret.actors.deleter import Deleter
+from hmret.actors.journal_keeper import JournalKeeper
 from hmret.actors.locks import Locks
 from hmret.actors.scanner import ScanResult
 from hmret.actors.threads import Threads
@@ -82,6 +83,7 @@ class DeletionRun:
         DataDirMovedError: the path leads to a different directory now.
     """
     backoff: Backoff
+    journal: JournalKeeper
     releases: "Releases | None" = None
     """What the fleet is told of each deletion; None: this host is in no fleet."""
     leases_offered: bool | None = None
@@ -161,7 +163,7 @@ class DeletionRun:
                         await self.releases.give_back_rest(self.gone_units, result.left)
                     if result.batch_name:
                         dispose = self.quarantine.hold if holds and self.quarantine.is_on else self._free
-                        tasks.start_soon(self._dispose, dispose, result, view, ledger)
+                        tasks.start_soon(self._finish_batch, dispose, result, view, ledger)
                     waiting = result.left + waiting
                     if result.is_last:
                         break
@@ -169,6 +171,21 @@ class DeletionRun:
             if self.releases is not None:
                 await self.releases.end(self.gone_units)
         return frozenset(deletion.key for deletion in waiting)
+
+    async def _finish_batch(
+        self,
+        dispose: Callable[[str, Sequence[Retired], SweepLedger], Awaitable[None]],
+        result: BatchResult,
+        view: TagFolders,
+        ledger: SweepLedger,
+    ) -> None:
+        """Free the bytes of a batch, or hold it, and write what has gone into the journal."""
+        try:
+            await self._dispose(dispose, result, view, ledger)
+        finally:
+            # guard(each-batch-in-journal): A sweep may be cut off at any moment; what has gone by then is on record.
+            with anyio.CancelScope(shield=True):
+                await self.journal.append(ledger.take_lines())
 
     async def _dispose(
         self,
