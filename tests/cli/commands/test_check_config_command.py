@@ -19,19 +19,17 @@ def test_the_document_has_every_setting_with_its_source(cache: Any, call_json: C
     assert code == 0
     assert list(document) == ["settings", "warnings"]
     assert list(document["settings"]) == KEYS
-    assert all(list(setting) == ["value", "source", "path"] for setting in document["settings"].values())
+    assert all(list(setting) == ["value", "source"] for setting in document["settings"].values())
     assert document["settings"]["images.auto_delete.unused_for"] == {
         "value": 2592000.0,
         "source": "default",
-        "path": None,
     }
     assert document["settings"]["images.auto_delete.enabled"] == {
         "value": False,
         "source": "default",
-        "path": None,
     }
-    assert document["settings"]["hmret.enabled"] == {"value": None, "source": "default", "path": None}
-    assert document["settings"]["data_dir"] == {"value": str(cache.root), "source": "flag", "path": None}
+    assert document["settings"]["hmret.enabled"] == {"value": None, "source": "default"}
+    assert document["settings"]["data_dir"] == {"value": str(cache.root), "source": "flag"}
     assert document["warnings"] == []
 
 
@@ -93,7 +91,7 @@ def test_the_file_of_each_setting_is_named(
     shared, own = two_files
     monkeypatch.setenv("HMRET__KEEP_LATEST", "3")
     _, document = call_json("check-config", "--allow", "c.io/*")
-    found = {key: (one["source"], one["path"]) for key, one in document["settings"].items()}
+    found = {key: (one["source"], one.get("path")) for key, one in document["settings"].items()}
     assert found["data_dir"] == ("file", shared)
     assert found["hmret.pinned"] == ("file", own)
     assert found["images.auto_delete.allowed"] == ("flag", None)
@@ -113,11 +111,10 @@ def test_enable_wins_over_a_file_that_disables_both(tmp_path: pathlib.Path, call
     assert document["settings"]["images.auto_delete.enabled"] == {
         "value": True,
         "source": "flag",
-        "path": None,
     }
-    assert document["settings"]["hmret.enabled"] == {"value": True, "source": "flag", "path": None}
+    assert document["settings"]["hmret.enabled"] == {"value": True, "source": "flag"}
     _, document = call_json("check-config", "--config", str(config), "--enable=false")
-    assert document["settings"]["hmret.enabled"] == {"value": False, "source": "flag", "path": None}
+    assert document["settings"]["hmret.enabled"] == {"value": False, "source": "flag"}
 
 
 def test_people_see_the_settings_as_they_would_write_them(cache: Any, call: Call) -> None:

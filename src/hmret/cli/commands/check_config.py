@@ -29,7 +29,7 @@ def check_config(
     # The only command that may test something on the disk for its result.
     settings = attrs.evolve(settings, warnings=(*settings.warnings, *try_leases(settings.config.data_dir)))
     values = {
-        key: {"value": one.value, "source": one.source, "path": one.path}
+        key: {"value": one.value, "source": one.source} | ({} if one.path is None else {"path": one.path})
         for key, one in settings.values.items()
     }
     common.write({"settings": values, "warnings": list(settings.warnings)}, _tell(settings))

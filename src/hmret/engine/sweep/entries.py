@@ -66,7 +66,7 @@ _KINDS: Mapping[str, _Kind] = {
         level=logging.ERROR,
         logged=lambda facts: {name: fact for name, fact in facts.items() if name != "reason"},
     ),
-    "ghost": _Kind("ghost_removed"),
+    "ghost": _Kind("ghost_removed", logging.WARNING),
     "kept": _Kind("image_kept", is_journalled=False),
     "mark": _Kind(None),
     "no_longer": _Kind(),
