@@ -162,7 +162,7 @@ def test_another_server_that_writes_what_the_readme_shows_is_understood(host: Ho
     section = README.partition("## Is it for you?")[2].partition("```\n")[2].partition("```")[0]
     digest_hex = "c" * 64
     files = re.findall(r"^  (\S+\.json)[^{\n]*(\{.*?\})$", section, re.MULTILINE | re.DOTALL)
-    assert len(files) == 2
+    assert len(files) == 3
     for path, content in files:
         place = host.cache.root / path.replace("<hex>", digest_hex).replace("<id>", "vm-1")
         place.parent.mkdir(parents=True)
@@ -172,7 +172,10 @@ def test_another_server_that_writes_what_the_readme_shows_is_understood(host: Ho
     (host.cache.root / tag).parent.mkdir(parents=True)
     (host.cache.root / tag).symlink_to(target.replace("<hex>", digest_hex))
     (explained,) = [json.loads(host.run("hmret explain ghcr.io/o/app:v1 --json"))]
-    assert (explained["reason"], explained["referenced_by"]) == ("referenced", ["instance/vm-1"])
+    assert (explained["reason"], explained["referenced_by"]) == (
+        "referenced",
+        ["instance/vm-1", "snapshot/vm-1"],
+    )
     assert explained["digest"] == f"sha256:{digest_hex}"
 
 
