@@ -72,6 +72,10 @@ EARLY = (
     "hmret.disk.min_unused_for: longer than images.auto_delete.unused_for and every rule's window, "
     "so no image goes before its window ends, however full the disk is"
 )
+ALL_GO = (
+    "hmret.disk.low_watermark: 0, so once the disk is too full, every image that may go early goes, not just "
+    "enough of them; left out, it is five points below hmret.disk.high_watermark"
+)
 HOURS = (
     "hmret.window.yields_to_pressure: false, so a disk that is too full stays so until the hours "
     "of hmret.window.hours (02:00-05:00)"
@@ -125,6 +129,12 @@ rules: [{match: [a.b/c], unused_for: 700h}, {match: ['*'], unused_for: never}]
   disk: {max_used: 5GB, min_unused_for: 721h}""",
             [EARLY],
         ),
+        ("disk: {high_watermark: 85%}", []),
+        ("disk: {high_watermark: 3%}", []),
+        ("disk: {high_watermark: 85%, low_watermark: 1%}", []),
+        ("disk: {high_watermark: 85%, low_watermark: 0}", [ALL_GO]),
+        ("disk: {high_watermark: 85%, low_watermark: 0%}", [ALL_GO]),
+        ("disk: {low_watermark: 0%, max_used: 5GB}", []),
         ("window: {hours: [02:00-05:00]}", []),
         ("window: {hours: [02:00-05:00]}\n  disk: {max_used: 5GB}", [HOURS]),
         ("window: {hours: [02:00-05:00], yields_to_pressure: true}\n  disk: {max_used: 5GB}", []),

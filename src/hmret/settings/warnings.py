@@ -80,6 +80,11 @@ def _doubt_limits(config: RetentionConfig) -> Iterator[str]:
             f"hmret.disk.min_unused_for: longer than {AUTO_DELETE}.unused_for and every rule's window, "
             "so no image goes before its window ends, however full the disk is"
         )
+    if config.disk.high_watermark and config.disk.low_watermark == 0:
+        yield (
+            "hmret.disk.low_watermark: 0, so once the disk is too full, every image that may go early goes, not just "
+            "enough of them; left out, it is five points below hmret.disk.high_watermark"
+        )
     if config.disk.is_set and config.window.hours and not config.window.yields_to_pressure:
         yield (
             "hmret.window.yields_to_pressure: false, so a disk that is too full stays so until the hours "
