@@ -443,6 +443,12 @@ MUTATIONS = (
         SETTINGS,
     ),
     edit(
+        "say nothing of a misspelt section, whose pins are not read",
+        "misspelt-section-is-reported",
+        NEVER,
+        ("tests/settings/test_unread_keys.py",),
+    ),
+    edit(
         "press all images out of a disk that cannot be measured",
         "unknown-disk-sets-no-limit",
         Swap("and total_bytes ", ""),

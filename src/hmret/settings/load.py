@@ -20,6 +20,7 @@ from hmret.settings.hypeman_settings import neighbour_values
 from hmret.settings.reading import read_setting
 from hmret.settings.setting_table import ALL_SECTIONS, SECTIONS, SETTING_SCHEMAS, change_config
 from hmret.settings.source_location import SourceLocation, name_unknown, show
+from hmret.settings.unread_keys import doubt_keys
 from hmret.settings.warnings import warnings_about
 from hmret.settings.writing import show_value
 
@@ -115,6 +116,7 @@ def load_settings(
     open_to_all = "every user of this host may write it, and so choose what is deleted"
     warnings = (
         *(f"{file.path!r}: {open_to_all}" for file in files if file.writable_by_all),
+        *(warning for file, root in documents if not file.is_own for warning in doubt_keys(root)),
         *ask_disk(config),
         *warnings_about(config, effective, neighbours, disk_size(config)),
     )
