@@ -195,3 +195,63 @@ def test_a_file_system_that_notes_no_reads_is_warned_of(
         "so no read of a disk is ever noted; mount it relatime, or set never"
     )
     assert len(warnings["always"]) == 1
+
+
+READ_ONLY = "lies on a file system that is mounted read-only, so"
+
+
+@pytest.mark.parametrize(
+    ("read_only", "told"),
+    [
+        ("", []),
+        (".", [f"{READ_ONLY} run does not start"]),
+        ("system", [f"system' {READ_ONLY} run does not start"]),
+        ("system/hmret", [f"system/hmret' {READ_ONLY} run does not start"]),
+        ("images", [f"images' {READ_ONLY} no image can be deleted"]),
+        ("guests", []),
+    ],
+)
+def test_a_data_directory_that_is_mounted_read_only_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_only: str, told: list[str]
+) -> None:
+    for folder in ("images", "guests", read_only):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    below = (tmp_path / read_only).resolve()
+
+    def statvfs(path: Path | str) -> SimpleNamespace:
+        if not Path(path).exists():
+            raise FileNotFoundError(path)
+        is_below = read_only and Path(path).resolve().is_relative_to(below)
+        flags = os.ST_RDONLY if is_below else 0
+        return SimpleNamespace(f_flag=flags, f_frsize=1, f_blocks=1, f_bfree=0, f_bavail=0)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    warnings = warnings_of(tmp_path)
+    assert [one.startswith("data_dir: ") for one in warnings] == [True] * len(told)
+    assert all(one.endswith(end) for one, end in zip(warnings, told, strict=True))
+
+
+def test_a_relative_control_socket_is_warned_of(load: Load) -> None:
+    (warning,) = (
+        one
+        for one in load("hmret: {control_socket: rel.sock}").warnings
+        if one.startswith("hmret.control_socket: ")
+    )
+    assert warning == "hmret.control_socket: 'rel.sock' depends on the folder in which hmret is started"
+
+
+@pytest.mark.parametrize("written", ["''", "/run/hmret.sock"])
+def test_an_absolute_control_socket_and_none_is_not(load: Load, written: str) -> None:
+    warnings = load(f"hmret: {{control_socket: {written}}}").warnings
+    assert not [one for one in warnings if one.startswith("hmret.control_socket: ")]
+
+
+@pytest.mark.parametrize(("written", "told"), [("endpoints: []", []), ("endpoints: [], name: a", ["name"])])
+def test_of_a_fleet_without_endpoints_only_what_has_no_effect_is_warned_of(
+    load: Load, written: str, told: list[str]
+) -> None:
+    warnings = load(f"hmret: {{fleet: {{{written}}}}}").warnings
+    assert [one for one in warnings if "fleet" in one] == [
+        f"hmret.fleet.{key}: has no effect while hmret.fleet.endpoints is empty, which means no fleet"
+        for key in told
+    ]

@@ -12,7 +12,7 @@ from hmret.disk.folders import opened, opened_folder
 from hmret.disk.hypeman.hidden import Hidden, find_hidden
 from hmret.disk.hypeman.repositories import is_host, list_entries
 from hmret.disk.kernel_lease_trial import do_leases_break
-from hmret.disk.layout import DIGEST_HEX, FOLDER_NAME, METADATA, REPOSITORIES
+from hmret.disk.layout import DIGEST_HEX, FOLDER_NAME, IMAGES, METADATA, OWN, REPOSITORIES
 from hmret.model.policy.config import RetentionConfig
 
 _MOST_LINKS = 10  # links that are listed
@@ -23,7 +23,12 @@ _MOST_FOLDERS = 200  # folders that are searched for a file to try a lease on
 def doubt_data_dir(config: RetentionConfig) -> tuple[str, ...]:
     """List what is probably unintended about the configured data directory; one line each."""
     data_dir = pathlib.Path(config.data_dir)
-    return (*_look_at_data_dir(data_dir), *_look_for_links(data_dir), *_doubt_access_times(config))
+    return (
+        *_look_at_data_dir(data_dir),
+        *_doubt_read_only(data_dir),
+        *_look_for_links(data_dir),
+        *_doubt_access_times(config),
+    )
 
 
 def image_disk_bytes(config: RetentionConfig) -> int | None:
@@ -36,15 +41,31 @@ def image_disk_bytes(config: RetentionConfig) -> int | None:
 
 
 def _doubt_access_times(config: RetentionConfig) -> Iterator[str]:
-    try:
-        notes_reads = not os.statvfs(f"{config.data_dir}/images").f_flag & os.ST_NOATIME
-    except OSError:
-        return
-    if config.access_time != "never" and not notes_reads:
+    flags = _mount_flags(pathlib.Path(config.data_dir) / IMAGES)
+    if config.access_time != "never" and flags is not None and flags & os.ST_NOATIME:
         yield (
             f"hmret.access_time: {config.access_time}, but the images lie on a file system that is mounted noatime, "
             "so no read of a disk is ever noted; mount it relatime, or set never"
         )
+
+
+def _doubt_read_only(data_dir: pathlib.Path) -> Iterator[str]:
+    """Warn of what cannot be written, as its mount says: nothing is tried."""
+    # hmret's own folder is made when it is needed, inside what is there of its path.
+    places = (data_dir / OWN, (data_dir / OWN).parent, data_dir)
+    of_own = next((folder for folder in places if _mount_flags(folder) is not None), data_dir)
+    for folder, outcome in ((of_own, "run does not start"), (data_dir / IMAGES, "no image can be deleted")):
+        if (_mount_flags(folder) or 0) & os.ST_RDONLY:
+            yield f"data_dir: {str(folder)!r} lies on a file system that is mounted read-only, so {outcome}"
+            return
+
+
+def _mount_flags(folder: pathlib.Path) -> int | None:
+    """Return the flags with which the file system of a folder is mounted; None: it is not there, or not to be asked."""
+    try:
+        return os.statvfs(folder).f_flag
+    except (OSError, ValueError):
+        return None
 
 
 def _look_at_data_dir(data_dir: pathlib.Path) -> list[str]:

@@ -11,6 +11,7 @@ from hmret.settings.effective import EffectiveSetting
 from hmret.settings.hypeman_settings import HYPEMAN_DEFAULTS, doubt_neighbours
 
 AUTO_DELETE = "images.auto_delete"
+_ENDPOINTS = "hmret.fleet.endpoints"
 _MOST_RULES = 300  # the number of rules that are compared with each other
 _MAX_SOCKET_BYTES = 107  # sun_path of a Linux socket address, without its NUL
 
@@ -53,6 +54,10 @@ def warnings_about(
         warnings.append(
             "hmret.unreadable_references: ignore is less safe, "
             "an image whose only reference cannot be read may be deleted"
+        )
+    if config.control_socket and not config.control_socket.startswith("/"):
+        warnings.append(
+            f"hmret.control_socket: {config.control_socket!r} depends on the folder in which hmret is started"
         )
     if len(os.fsencode(config.control_socket)) > _MAX_SOCKET_BYTES:
         warnings.append(
@@ -106,10 +111,10 @@ def _doubt_fleet(config: RetentionConfig, values: Mapping[str, EffectiveSetting]
         given = [
             key
             for key, value in values.items()
-            if key.startswith("hmret.fleet.") and value.source != "default"
+            if key.startswith("hmret.fleet.") and value.source != "default" and key != _ENDPOINTS
         ]
         if given:
-            yield f"{given[0]}: has no effect while hmret.fleet.endpoints is empty, which means no fleet"
+            yield f"{given[0]}: has no effect while {_ENDPOINTS} is empty, which means no fleet"
         return
     if fleet.user and any(url.startswith("http://") for url in fleet.endpoints):
         yield "hmret.fleet.password_file: the password goes over the network as plain text to an endpoint with http://"
