@@ -171,10 +171,16 @@ async def test_a_gateway_is_made_of_the_settings_of_a_host(password_file: str) -
 def test_files_for_tls_that_cannot_be_read_are_errors_of_the_settings(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^hmret.fleet.ca_file: /no/file: No such file or directory$"):
         Gateway(["https://127.0.0.1:1"], tls=TlsFiles(ca_file="/no/file"))
-    with pytest.raises(
-        ConfigError, match=r"^hmret.fleet.cert_file and key_file: /no/cert, /no/key: No such file"
-    ):
+    with pytest.raises(ConfigError, match=r"^hmret.fleet.cert_file: /no/cert: No such file or directory$"):
         Gateway(["https://127.0.0.1:1"], tls=TlsFiles(cert_file="/no/cert", key_file="/no/key"))
+    here = tmp_path / "here"
+    here.write_text("no certificate")
+    with pytest.raises(ConfigError, match=r"^hmret.fleet.key_file: /no/key: No such file or directory$"):
+        Gateway(["https://127.0.0.1:1"], tls=TlsFiles(cert_file=str(here), key_file="/no/key"))
+    with pytest.raises(ConfigError, match=rf"^hmret.fleet.cert_file and key_file: {here}, {here}: "):
+        Gateway(["https://127.0.0.1:1"], tls=TlsFiles(cert_file=str(here), key_file=str(here)))
+    with pytest.raises(ConfigError, match=rf"^hmret.fleet.cert_file: {here}: "):
+        Gateway(["https://127.0.0.1:1"], tls=TlsFiles(cert_file=str(here)))
     (tmp_path / "ca").write_text("nothing")
     with pytest.raises(ConfigError, match=r"^hmret.fleet.ca_file: "):
         Gateway(["https://127.0.0.1:1"], tls=TlsFiles(ca_file=str(tmp_path / "ca")))

@@ -1,7 +1,8 @@
 """How a host proves to etcd who it is: certificates for the channel, user and password for the role."""
 
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TypeAlias
 
 import anyio
@@ -9,6 +10,7 @@ import anyio
 from hmret.fleet.failures import Failure, malformed
 from hmret.fleet.wire import encode, read_token
 from hmret.model.errors import ConfigError
+from hmret.model.policy.fleet import FleetConfig
 from hmret.model.values import frozen
 
 Send: TypeAlias = Callable[[str, str, bytes, str], Awaitable[bytes | Failure]]
@@ -36,13 +38,47 @@ class TlsFiles:
         except (OSError, ValueError) as error:
             raise ConfigError(f"hmret.fleet.ca_file: {self.ca_file}: {_reason(error)}") from None
         if self.cert_file:
+            for key, file in (("cert_file", self.cert_file), ("key_file", self.key_file)):
+                _refuse_unreadable(key, file)
             try:
                 # A key that asks for a passphrase would wait at the terminal: it has none.
                 context.load_cert_chain(self.cert_file, self.key_file or None, password="")
             except (OSError, ValueError) as error:
-                files = f"{self.cert_file}, {self.key_file}" if self.key_file else self.cert_file
-                raise ConfigError(f"hmret.fleet.cert_file and key_file: {files}: {_reason(error)}") from None
+                keys, files = "cert_file", self.cert_file
+                if self.key_file:
+                    keys, files = "cert_file and key_file", f"{self.cert_file}, {self.key_file}"
+                raise ConfigError(f"hmret.fleet.{keys}: {files}: {_reason(error)}") from None
         return context
+
+
+def needs_tls(endpoints: Iterable[str]) -> bool:
+    """Return whether any of these URLs is asked over TLS."""
+    return any(endpoint.startswith("https") for endpoint in endpoints)
+
+
+def check_files(config: FleetConfig) -> Iterator[str]:
+    """Read the files of a host's settings as its engine will at the start; yields warnings about the others.
+
+    Raises:
+        ConfigError: the engine would not start with them.
+    """
+    if needs_tls(config.endpoints):
+        TlsFiles(config.ca_file, config.cert_file, config.key_file).context()
+    if config.is_set and config.user:
+        try:
+            _refuse_unreadable("password_file", config.password_file)
+        except ConfigError as error:
+            yield f"{error}, so etcd lets this host do nothing until that file is there"
+
+
+def _refuse_unreadable(key: str, file: str) -> None:
+    """Name the one file that cannot be read; empty: there is none."""
+    if not file:
+        return
+    try:
+        Path(file).open("rb").close()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"hmret.fleet.{key}: {file}: {_reason(error)}") from None
 
 
 def _reason(error: Exception) -> str:

@@ -17,7 +17,7 @@ import attrs
 import httpx2
 
 from hmret.fleet import wire
-from hmret.fleet.credentials import Credentials, TlsFiles
+from hmret.fleet.credentials import Credentials, TlsFiles, needs_tls
 from hmret.fleet.failures import Failure, judge_status, malformed, no_answer, not_connected, too_large
 from hmret.fleet.newest import Newest
 from hmret.fleet.store import (
@@ -80,9 +80,10 @@ class Gateway:
         self._timeout = timeout
         self._newest = Newest(seen)
         self._credentials = Credentials(user, password_file)
-        is_tls = any(endpoint.startswith("https") for endpoint in self._endpoints)
         self._client = httpx2.AsyncClient(
-            verify=(tls or TlsFiles()).context() if is_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+            verify=(tls or TlsFiles()).context()
+            if needs_tls(self._endpoints)
+            else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
             timeout=timeout,
             limits=httpx2.Limits(
                 max_connections=_MOST_CONNECTIONS, max_keepalive_connections=_MOST_CONNECTIONS

@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -307,3 +308,78 @@ def test_a_mistyped_key_of_the_file_is_bad_config(call: Call, tmp_path: pathlib.
     assert code == 2
     assert complaints.startswith(f"hmret: error: {config}:3: ")
     assert "allow" in complaints
+
+
+@pytest.mark.parametrize("command", ["run", "check-config"])
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (
+            "control_socket_group: no such group",
+            "hmret.control_socket_group: expected a group of this host, got 'no such group'",
+        ),
+        ("control_socket: HERE/plain", "hmret.control_socket: cannot be created at HERE/plain: file exists"),
+        ("control_socket: HERE/data", "hmret.control_socket: cannot be created at HERE/data: file exists"),
+        (
+            "control_socket: HERE/plain/x",
+            "hmret.control_socket: cannot be created at HERE/plain/x: not a directory",
+        ),
+        (
+            "fleet: {endpoints: ['https://127.0.0.1:1'], ca_file: HERE/no}",
+            "hmret.fleet.ca_file: HERE/no: No such file or directory",
+        ),
+        (
+            "fleet: {endpoints: ['https://127.0.0.1:1'], cert_file: HERE/no}",
+            "hmret.fleet.cert_file: HERE/no: No such file or directory",
+        ),
+        (
+            "fleet: {endpoints: ['https://127.0.0.1:1'], cert_file: HERE/plain, key_file: HERE/data}",
+            "hmret.fleet.key_file: HERE/data: Is a directory",
+        ),
+    ],
+)
+def test_what_keeps_an_engine_from_starting_is_an_error_of_check_config_too(
+    tmp_path: pathlib.Path, call: Call, command: str, settings: str, told: str
+) -> None:
+    (tmp_path / "data/images").mkdir(parents=True)
+    (tmp_path / "plain").touch()
+    config = tmp_path / "config.yaml"
+    config.write_text(f"data_dir: {tmp_path}/data\nhmret: {{{settings}}}\n".replace("HERE", str(tmp_path)))
+    code, output, errors = call(command, "--config", config)
+    assert (code, output) == (2, "")
+    assert errors == f"hmret: error: {told.replace('HERE', str(tmp_path))}\n"
+    if command == "check-config":
+        assert call("check-config", "--quiet", "--config", config)[0] == 2
+
+
+def test_a_socket_that_is_there_or_left_over_is_none(tmp_path: pathlib.Path, call: Call) -> None:
+    (tmp_path / "data/images").mkdir(parents=True)
+    config = tmp_path / "config.yaml"
+    for place in (tmp_path / "hmret.sock", tmp_path / "a link"):
+        config.write_text(f"data_dir: {tmp_path}/data\nhmret: {{control_socket: {place}}}\n")
+        if place.name == "a link":
+            place.symlink_to(tmp_path)
+        else:
+            with socket.socket(socket.AF_UNIX) as bound:
+                bound.bind(str(place))
+        before = place.lstat()
+        assert call("check-config", "--config", config)[0] == 0
+        assert place.lstat() == before
+
+
+def test_files_of_a_fleet_that_are_not_read_at_the_start_are_no_error(
+    tmp_path: pathlib.Path, call_json: CallJson
+) -> None:
+    (tmp_path / "images").mkdir()
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        f"data_dir: {tmp_path}\nhmret: {{fleet: {{endpoints: ['http://127.0.0.1:1'], ca_file: {tmp_path}/no, "
+        f"user: a, password_file: {tmp_path}/no}}}}\n"
+    )
+    code, document = call_json("check-config", "--config", config)
+    assert code == 0
+    (told,) = (one for one in document["warnings"] if "No such file" in one)
+    assert told == (
+        f"hmret.fleet.password_file: {tmp_path}/no: No such file or directory, so etcd lets this host do nothing "
+        "until that file is there"
+    )

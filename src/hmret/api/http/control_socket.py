@@ -52,6 +52,22 @@ def group_of(config: RetentionConfig) -> int | None:
         raise ConfigError(f"{_GROUP_KEY}: expected a group of this host, got {name!r}") from None
 
 
+def check_control_socket(config: RetentionConfig, environment: Mapping[str, str]) -> None:
+    """Look for what would keep the control socket from being bound; nothing is created or removed.
+
+    Raises:
+        ConfigError: there is no such group, or something else is at the path of the socket.
+    """
+    group_of(config)
+    path = pathlib.Path(control_socket_path(config, environment)).absolute()
+    try:
+        _look_at_left(path)
+    except PermissionError:
+        return  # the engine may run as another user
+    except OSError as error:
+        raise _refusal(path, error) from None
+
+
 def own_path(config: RetentionConfig) -> str:
     """Return the path of the control socket, or of the link to it, below the data directory."""
     return path_below(config.data_dir, f"{OWN}/{SOCKET_NAME}")
@@ -87,7 +103,7 @@ class ControlSocket:
                 _refuse_if_served(self.path)
             return self._bind()
         except OSError as error:
-            raise self._refusal(error) from None
+            raise _refusal(self.path, error) from None
 
     def bind_again(self) -> socket.socket | None:
         """Restore what was removed, replaced or closed; returns the new socket to listen on, None: the old one serves.
@@ -106,7 +122,7 @@ class ControlSocket:
                 return self._bind()
             self._link()
         except OSError as error:
-            raise self._refusal(error) from None
+            raise _refusal(self.path, error) from None
         return None
 
     def _refuse_if_taken(self) -> None:
@@ -121,10 +137,6 @@ class ControlSocket:
             _refuse_if_served(self.path)
         if self.path != self._own:
             _refuse_if_served(self._own)
-
-    def _refusal(self, error: OSError) -> ConfigError:
-        reason = error.strerror or str(error)
-        return _kind_of(error)(f"{_KEY}: cannot be created at {self.path}: {reason.lower()}")
 
     def remove(self) -> None:
         """Remove what this engine created, but nothing that has replaced it."""
@@ -287,19 +299,34 @@ def _refuse_if_served(path: pathlib.Path) -> None:
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
+def _refusal(path: pathlib.Path, error: OSError) -> ConfigError:
+    reason = error.strerror or str(error)
+    return _kind_of(error)(f"{_KEY}: cannot be created at {path}: {reason.lower()}")
+
+
 def _remove(path: pathlib.Path) -> None:
     """Remove what a dead engine left at a path; anything but a socket or a link is not ours.
 
     Raises:
         FileExistsError: it is something else.
     """
+    if _look_at_left(path):
+        path.unlink()
+
+
+def _look_at_left(path: pathlib.Path) -> bool:
+    """Return whether something is at a path that a dead engine may have left there.
+
+    Raises:
+        FileExistsError: it is something else than a socket or a link.
+    """
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
-        return
+        return False
     if not (stat.S_ISSOCK(mode) or stat.S_ISLNK(mode)):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-    path.unlink()
+    return True
 
 
 _Identity = tuple[int, int, int]

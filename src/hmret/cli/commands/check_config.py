@@ -1,16 +1,19 @@
 """`check-config`: every setting, its origin, and what is probably unintended."""
 
+import os
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 import attrs
 from cyclopts import Parameter
 
+from hmret.api.http.control_socket import check_control_socket
 from hmret.cli.display.output import printable
 from hmret.cli.display.tables import format_table
 from hmret.cli.parsing.fewer_options import CHECKING, Checking
 from hmret.disk.data_dir_warnings import try_leases
 from hmret.disk.filesystem import NATIVE
+from hmret.model.policy.config import RetentionConfig
 from hmret.model.policy.kinds import RULES
 from hmret.settings.load import Settings
 from hmret.settings.setting_table import RULE_SCHEMAS, SETTING_SCHEMAS
@@ -24,16 +27,36 @@ def check_config(
 ) -> int:
     """Show every effective setting and where it came from."""
     settings = common.settings()
+    doubts = _check_files(settings.config)
     if quiet:
         return 0
     # The only command that may test something on the disk for its result.
-    settings = attrs.evolve(settings, warnings=(*settings.warnings, *try_leases(settings.config.data_dir)))
+    settings = attrs.evolve(
+        settings, warnings=(*settings.warnings, *doubts, *try_leases(settings.config.data_dir))
+    )
     values = {
         key: {"value": one.value, "source": one.source} | ({} if one.path is None else {"path": one.path})
         for key, one in settings.values.items()
     }
     common.write({"settings": values, "warnings": list(settings.warnings)}, _tell(settings))
     return 0
+
+
+def _check_files(config: RetentionConfig) -> tuple[str, ...]:
+    """Look at what an engine finds only when it starts: its group, the place of its socket, its files for the fleet.
+
+    Returns warnings.
+
+    Raises:
+        ConfigError: an engine would not start with these settings.
+    """
+    doubts: tuple[str, ...] = ()
+    if config.fleet.is_set:
+        from hmret.fleet.credentials import check_files  # noqa: PLC0415 - only where there is a fleet
+
+        doubts = tuple(check_files(config.fleet))
+    check_control_socket(config, os.environ)
+    return doubts
 
 
 def _tell(settings: Settings) -> Iterator[str]:
