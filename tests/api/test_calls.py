@@ -381,6 +381,64 @@ async def test_what_is_not_there_is_a_problem(platform: Platform, filesystem: Me
         assert response.headers["allow"] == "GET, HEAD, POST"
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "detail"),
+    [
+        (
+            "GET",
+            "/v1/images?limt=0",
+            "limt: unknown, did you mean limit? known are limit, after, q, action, ",
+        ),
+        ("GET", "/v1/images?limit=1&Limit=1", "Limit: unknown, did you mean limit? "),
+        ("GET", "/v1/plan?ta=xx", "ta: unknown, known are at"),
+        ("HEAD", "/v1/plan?ta=xx", ""),
+        ("POST", "/v1/plan?ta=xx", "ta: unknown, known are at"),
+        ("GET", "/v1/export?reson=expired", "reson: unknown, did you mean reason? known are format, q, "),
+        ("GET", "/v1/export?limit=1", "limit: unknown, "),
+        (
+            "GET",
+            "/v1/images/alpine%3A3.20?at=2030-01-01T00:00:00Z",
+            "at: unknown, this call takes no parameters",
+        ),
+        ("GET", "/v1/status?x", "x: unknown, this call takes no parameters"),
+        ("GET", "/v1/events?fallow=false", "fallow: unknown, did you mean follow? known are after, follow"),
+        ("GET", "/v1/fleet/holdings?imag=alpine", "imag: unknown, did you mean image? known are image"),
+        ("POST", "/v1/sweeps?release=true", "release: unknown, did you mean release_brake? known are"),
+        ("POST", "/v1/mark-used?image=alpine", "image: unknown, this call takes no parameters"),
+        ("PUT", "/v1/leases/x?ttl=1m", "ttl: unknown, this call takes no parameters"),
+        ("DELETE", "/v1/leases/x?force=1", "force: unknown, this call takes no parameters"),
+    ],
+)
+async def test_a_parameter_that_a_call_does_not_know_is_a_problem_and_nothing_is_done(
+    platform: Platform, filesystem: MemoryFilesystem, method: str, path: str, detail: str
+) -> None:
+    make_image(filesystem, ALPINE, "a", tags=("3.20",))
+    async with asking(platform, make_config(filesystem)) as api:
+        response = await api.client.request(method, path)
+        assert response.status_code == 422
+        if method != "HEAD":
+            told_problem(response, 422, "invalid-parameter")
+            assert response.json()["detail"].startswith(detail)
+        assert api.retention.statistics().sweeps == 0
+
+
+async def test_of_a_parameter_that_is_very_long_only_the_beginning_is_told(
+    platform: Platform, filesystem: MemoryFilesystem
+) -> None:
+    async with asking(platform, make_config(filesystem)) as api:
+        response = await api.client.get("/v1/images", params={"x" * 5000: "1"})
+        told_problem(response, 422, "invalid-parameter")
+        assert len(response.json()["detail"]) < 300
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/metrics", "/openapi.json"])
+async def test_browsers_scrapers_and_probes_may_ask_with_parameters_of_their_own(
+    platform: Platform, filesystem: MemoryFilesystem, path: str
+) -> None:
+    async with asking(platform, make_config(filesystem)) as api:
+        assert (await api.client.get(f"{path}?verbose=1")).status_code == 200
+
+
 async def test_what_nobody_foresaw_is_a_problem_and_logged(
     platform: Platform,
     filesystem: MemoryFilesystem,

@@ -889,6 +889,12 @@ MUTATIONS = (
     ),
     # Calls from elsewhere.
     edit(
+        "take a parameter that a call does not know, and answer something else than was asked for",
+        "unknown-parameter-is-refused",
+        NEVER,
+        ("tests/api/test_calls.py",),
+    ),
+    edit(
         "take calls from any event loop",
         "foreign-loop-is-refused",
         NEVER,

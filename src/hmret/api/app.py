@@ -1,7 +1,7 @@
 """The control API: the engine's queries and commands over HTTP."""
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Set as AbstractSet
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Set as AbstractSet
 from contextlib import asynccontextmanager
 from functools import partial
 from http import HTTPStatus
@@ -22,13 +22,19 @@ from hmret.actors.threads import WorkerThreads
 from hmret.api.fleet_calls import FleetCalls
 from hmret.api.http.guards import HostGuard, LoopGuard
 from hmret.api.http.page import load_page
-from hmret.api.http.requests import read_body, read_choice, read_count, read_moment
+from hmret.api.http.requests import (
+    read_body,
+    read_choice,
+    read_count,
+    read_moment,
+    refuse_unknown_parameters,
+)
 from hmret.api.http.responses import Answer, json_response, large_response
 from hmret.api.http.streams import EventStream, plan_stream, read_event_id
 from hmret.api.image_index import ImageIndex, Page, Query, read_query
 from hmret.api.lease_calls import LeaseCalls
 from hmret.api.metrics import render_metrics
-from hmret.api.openapi import openapi_document
+from hmret.api.openapi import known_parameters, openapi_document
 from hmret.api.overview_calls import OverviewCalls
 from hmret.api.problems import Problem, problem_of, problem_response
 from hmret.api.wire import structs_outcomes as structs, structs_requests as bodies
@@ -113,17 +119,25 @@ def make_app(
     guards = [Middleware(LoopGuard, retention=retention)]
     if host_names is not None:
         guards.append(Middleware(HostGuard, names=host_names))
+    known = known_parameters()
     return Starlette(
-        routes=[_route(path, answers) for path, answers in routes.items()],
+        routes=[_route(path, answers, known) for path, answers in routes.items()],
         middleware=guards,
         exception_handlers={HTTPException: _answer_problem},
     )
 
 
-def _route(path: str, answers: Mapping[str, Answer]) -> Route:
+def _route(
+    path: str, answers: Mapping[str, Answer], known: Mapping[tuple[str, str], Collection[str]]
+) -> Route:
+    described = path.replace(":path}", "}")
+
     async def answer(request: Request) -> Response:
-        called = answers["GET" if request.method == "HEAD" else request.method]
+        method = "GET" if request.method == "HEAD" else request.method
+        called = answers[method]
         try:
+            if (method, described) in known:
+                refuse_unknown_parameters(request, known[method, described])
             response = await called(request)
         except Exception as error:  # noqa: BLE001 - the boundary: a failure concerns only its own request
             response = problem_response(problem_of(error, request))

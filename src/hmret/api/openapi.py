@@ -28,6 +28,8 @@ Described = dict[str, Any]
 """A part of the description."""
 
 _TEXT: Described = {"type": "string"}
+_STRICT = "/v1/"
+"""What the paths of calls that refuse unknown parameters begin with."""
 _OF_BODIES = (400, 408, 413, 415, 422)
 """Error statuses of calls that have a body."""
 
@@ -73,10 +75,27 @@ def _require_all(schema: Described) -> None:
         field.pop("default", None)
 
 
+def known_parameters() -> Mapping[tuple[str, str], tuple[str, ...]]:
+    """Return the parameters that each call takes after the `?`, by method and path; other parameters are refused.
+
+    Of what is not below `/v1/`, browsers, scrapers and probes ask with parameters of their own.
+    """
+    return {
+        (method.upper(), path): tuple(
+            one["name"] for one in call.get("parameters", ()) if one["in"] == "query"
+        )
+        for path, calls in _paths().items()
+        if path.startswith(_STRICT)
+        for method, call in calls.items()
+    }
+
+
 def _paths() -> Described:
     paths: Described = {}
     for request, call in {**_reads(), **_overview(), **_writes(), **_fleet()}.items():
         method, path = request.split()
+        if path.startswith(_STRICT):
+            call["responses"] = dict(sorted({**_problems(422), **call["responses"]}.items()))
         paths.setdefault(path, {})[method.lower()] = call
     return paths
 

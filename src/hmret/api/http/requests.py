@@ -1,6 +1,6 @@
 """Reading requests: bodies bounded in size and time, and validated parameters."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import aclosing
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -13,6 +13,7 @@ from starlette.requests import Request
 from hmret.api.problems import Problem
 from hmret.model.durations import parse_span
 from hmret.model.times import SECOND, datetime_of, parse_time
+from hmret.settings.source_location import name_unknown
 
 LARGEST_BODY = 64 * 1024
 """In bytes; the longest references have a few hundred."""
@@ -78,6 +79,20 @@ async def _read(request: Request) -> bytes:
             {"connection": "close"},
         )
     return bytes(content)
+
+
+def refuse_unknown_parameters(request: Request, known: Collection[str]) -> None:
+    """Make sure that a request has no parameters but these.
+
+    Raises:
+        Problem: it has one that would have no effect.
+    """
+    for name in request.query_params:
+        # guard(unknown-parameter-is-refused): A misspelt limit, filter or time would have another answer taken for
+        # the one that was asked for.
+        if name not in known:
+            detail = name_unknown(name[:100], known) if known else "unknown, this call takes no parameters"
+            raise _invalid(name[:100], detail)
 
 
 def read_ttl(ttl: float | str) -> timedelta:
