@@ -62,7 +62,14 @@ async def test_what_is_lost_is_confirmed(platform: Platform, filesystem: MemoryF
         told_problem(await api.client.post("/v1/confirm", json={}), 422, "invalid-name")
         told_problem(await api.client.post("/v1/confirm", json={"what": ["etc"]}), 422, "invalid-name")
         assert await api.post("/v1/confirm", {"what": ["guests"]}) == {"confirmed": ["guests"]}
-        assert await api.post("/v1/confirm", {}) == {"confirmed": ["snapshots"]}
+        for wrong in ("text/plain", "application/x-www-form-urlencoded"):
+            response = await api.client.post("/v1/confirm", headers={"content-type": wrong})
+            told_problem(response, 415, "not-json")
+        told_problem(await api.client.post("/v1/confirm", content=b"{}"), 415, "not-json")
+        response = await api.client.post("/v1/confirm")
+        assert (response.status_code, response.json()) == (200, {"confirmed": ["snapshots"]})
+        response = await api.client.post("/v1/confirm", headers={"content-type": "application/json"})
+        assert (response.status_code, response.json()) == (200, {"confirmed": []})
         assert await api.post("/v1/confirm", {}) == {"confirmed": []}
         assert (await api.client.post("/v1/sweeps")).json()["status"] == "success"
 

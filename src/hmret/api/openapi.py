@@ -16,7 +16,7 @@ from hmret.api.repository_table import REPOSITORY_SORTS
 from hmret.api.wire import structs, structs_fleet, structs_outcomes, structs_overview, structs_requests
 from hmret.api.wire.structs_outcomes import LARGEST_PAGE, MOST_DAYS
 from hmret.api.wire.structs_overview import LARGEST_LIST, MOST_PAST_DAYS
-from hmret.api.wire.structs_requests import GivenImage
+from hmret.api.wire.structs_requests import GivenImage, has_required_fields
 from hmret.engine.overview.space import SpaceState
 from hmret.model.fleet import FleetState
 from hmret.model.images import Cause
@@ -323,7 +323,15 @@ def _call(name: str, summary: str, responses: Described, *parameters: Described,
     if parameters:
         call["parameters"] = list(parameters)
     if body:
-        call["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref(body)}}}
+        (kind,) = (
+            vars(module)[f"{body}Body"]
+            for module in (structs_requests, structs_fleet)
+            if f"{body}Body" in vars(module)
+        )
+        call["requestBody"] = {
+            "required": has_required_fields(kind),
+            "content": {"application/json": {"schema": _ref(body)}},
+        }
     return call
 
 

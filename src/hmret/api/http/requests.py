@@ -11,6 +11,7 @@ import msgspec
 from starlette.requests import Request
 
 from hmret.api.problems import Problem
+from hmret.api.wire.structs_requests import has_required_fields
 from hmret.model.durations import parse_span
 from hmret.model.times import SECOND, datetime_of, parse_time
 from hmret.settings.source_location import name_unknown
@@ -30,26 +31,35 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 async def read_body(request: Request, kind: type[T]) -> T:
-    """Read a request's body as JSON.
+    """Read a request's body as JSON; where every field is optional, no body at all stands for `{}`.
 
     Raises:
         Problem: it is too large (413), too slow (408), not declared as JSON (415), not valid JSON (400), or
         does not match the schema (422).
     """
     declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if declared != "application/json":
-        raise Problem(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            "not-json",
-            f"expected content-type application/json, got {declared or 'none'}",
-        )
+    may_be_absent = not has_required_fields(kind)
+    if declared != "application/json" and (declared or not may_be_absent):
+        raise _not_json(declared)
     content = await _read(request)
+    if not content and may_be_absent:
+        return kind()
+    if not declared:
+        raise _not_json(declared)
     try:
         return msgspec.json.decode(content, type=kind)
     except msgspec.ValidationError as error:
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-body", str(error)) from None
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise Problem(HTTPStatus.BAD_REQUEST, "invalid-json", " ".join(str(error).split())) from None
+
+
+def _not_json(declared: str) -> Problem:
+    return Problem(
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        "not-json",
+        f"expected content-type application/json, got {declared or 'none'}",
+    )
 
 
 async def _read(request: Request) -> bytes:

@@ -33,6 +33,11 @@ class Body(msgspec.Struct, forbid_unknown_fields=True):
     """A JSON object that a client sends."""
 
 
+def has_required_fields(kind: type[msgspec.Struct]) -> bool:
+    """Return whether a body of this kind must be sent: one that may be `{}` need not."""
+    return any(field.required for field in msgspec.structs.fields(kind))
+
+
 class MarkUsedBody(Body):
     """`POST /v1/mark-used`."""
 
