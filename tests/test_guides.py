@@ -1,6 +1,8 @@
 """The guides for embedders and operators are true: their code runs, and they leave out no setting, cause or alert."""
 
 import re
+import subprocess
+import sys
 import textwrap
 from collections.abc import MutableMapping
 from datetime import timedelta
@@ -85,6 +87,35 @@ async def test_the_server_of_the_guide_opens_the_engine_in_its_lifespan_and_serv
 @pytest.mark.parametrize("error", [*errors.__all__])
 def test_the_guide_for_embedders_names_every_error(error: str) -> None:
     assert f"`{error}`" in EMBEDDING
+
+
+def test_the_guide_for_embedders_says_which_errors_are_hmrets_own() -> None:
+    table = EMBEDDING.partition("\n## Errors\n")[2]
+    named = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    own = [name for name in named if name in errors.__all__]
+    assert named == [*own, "OSError", "ValueError", "KeyError"]
+    assert "All but the last three are `HmretError`." in table
+
+
+async def test_what_the_guide_for_embedders_says_of_a_lease_that_ends_at_once_and_of_one_that_is_not_there(
+    tmp_path: Path,
+) -> None:
+    make_image(tmp_path, "docker.io/library/alpine", "a", tags=("3.20",))
+    async with hmret.open_retention(hmret.RetentionConfig(data_dir=tmp_path)) as retention:
+        with pytest.raises(ValueError, match="ttl"):
+            async with retention.lease("alpine:3.20", ttl=timedelta(0)):
+                pass
+        with pytest.raises(KeyError):
+            await retention.end_lease("none")
+
+
+def test_importing_a_name_at_module_level_loads_what_is_behind_it() -> None:
+    program = (
+        "import sys, hmret; before = 'hmret.engine.opening' in sys.modules; from hmret import open_retention; "
+        "print(before, 'hmret.engine.opening' in sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["False", "True"]
 
 
 def test_the_change_from_hypemans_controller_and_back_leaves_one_that_deletes(tmp_path: Path) -> None:
