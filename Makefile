@@ -3,8 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUNS := .venv/.runs
 READY := .venv/.ready
-# Where `make install` puts the environment; ROOT stands before all other paths.
-PREFIX ?= /opt/hmret
+# Where `make install` puts the environment, if not into /opt/hmret; ROOT stands before that and all other paths.
+PREFIX ?=
 ROOT ?=
 LOCK := packaging/development.lock
 REQUIREMENTS := packaging/requirements.lock

@@ -3,16 +3,21 @@
 #
 #   sh packaging/install.sh install|uninstall
 #
-# PREFIX: the folder of its own virtual environment, /opt/hmret if not given. ROOT: what stands before all other paths, for
-# those who pack or try it; nothing of the host's own is touched then. PYTHON: the interpreter, python3 if not given.
+# PREFIX: the folder of its own virtual environment, /opt/hmret below ROOT if not given. ROOT: what stands before all other
+# paths, for those who pack or try it; nothing of the host's own is touched then. PYTHON: the interpreter, python3 if not
+# given.
 #
 # Nothing is enabled or started. Everything that was put outside PREFIX stands in PREFIX/installed-files, and nothing else
 # is ever removed.
 set -eu
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
-prefix=${PREFIX:-/opt/hmret}
 root=${ROOT:-}
+case $root in
+"" | /*) root=${root%/} ;;
+*) root=$PWD/${root%/} ;;
+esac
+prefix=${PREFIX:-$root/opt/hmret}
 python=${PYTHON:-python3}
 list=$prefix/installed-files
 

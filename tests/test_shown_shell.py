@@ -43,7 +43,6 @@ class Host:
         self.environment = {
             "PATH": f"{root}/bin:{root}/usr/local/bin:/usr/bin:/bin",
             "HOME": str(root / "home"),
-            "PREFIX": str(root / "opt/hmret"),
             "ROOT": str(root),
             "PYTHON": sys.executable,
             "DATA_DIR": str(root / "var/lib/hypeman"),
