@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from api.complaints import note_complaint
 from api.pretend_host import HOSTILE, PretendHost, make_images, serving
 from api.serving import served
 from hmret.api.http.page import load_page
+from hmret.api.openapi import known_parameters
 from hmret.model.verdicts import Reason
 from support import patience
 from support.builders import FakeClock, make_guest, make_image
@@ -46,6 +48,22 @@ def test_the_page_loads_nothing_from_elsewhere() -> None:
     assert "@import" not in TEXT
     assert "url(" not in TEXT
     assert [found for found in re.findall(r"https?://[^\s\"']+", TEXT) if "www.w3.org" not in found] == []
+
+
+def test_the_page_sends_only_parameters_that_its_calls_know() -> None:
+    known = known_parameters()
+    key = re.compile(r"(?:^|, )([a-z]+)(?=:|,|$)")
+    sent = [(path, [name]) for path, name in re.findall(r"(v1/\w+)\?(\w+)=", TEXT)]
+    for path, keys in re.findall(r"`(v1/\w+)\?\$\{new URLSearchParams\(\{ (.*?) \}\)\}`", TEXT):
+        sent.append((path, key.findall(keys)))
+    built = r"const query = new URLSearchParams\(\{ (.*?) \}\);(.*?)`(v1/\w+)\?\$\{query\}`"
+    for keys, between, path in re.findall(built, TEXT, re.DOTALL):
+        (listed,) = re.findall(r"for \(const key of (\[.*?\])\)", between)
+        names = [*key.findall(keys), *json.loads(listed), *re.findall(r'query\.set\("(\w+)"', between)]
+        sent.append((path, names))
+    assert sorted(path for path, _ in sent) == sorted(re.findall(r"(v1/\w+)\?", TEXT))
+    assert all(names for _, names in sent)
+    assert {name for path, names in sent for name in names if name not in known["GET", f"/{path}"]} == set()
 
 
 def test_no_markup_is_made_of_what_comes_from_the_host() -> None:
