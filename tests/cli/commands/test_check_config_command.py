@@ -367,6 +367,25 @@ def test_a_socket_that_is_there_or_left_over_is_none(tmp_path: pathlib.Path, cal
         assert place.lstat() == before
 
 
+def test_a_data_directory_that_is_none_is_not_taken_for_a_bad_place_of_the_socket(
+    tmp_path: pathlib.Path, call: Call, call_json: CallJson
+) -> None:
+    (tmp_path / "file").touch()
+    code, document = call_json("check-config", "--data-dir", tmp_path / "file")
+    assert (code, document["warnings"]) == (
+        0,
+        [f"data_dir: '{tmp_path}/file': not a folder, so run does not start"],
+    )
+    own = tmp_path / "data/system/hmret/hmret.sock"
+    own.parent.mkdir(parents=True)
+    own.touch()
+    code, _, errors = call("check-config", "--data-dir", tmp_path / "data")
+    assert (code, errors) == (
+        2,
+        f"hmret: error: hmret.control_socket: cannot be created at {own}: file exists\n",
+    )
+
+
 def test_files_of_a_fleet_that_are_not_read_at_the_start_are_no_error(
     tmp_path: pathlib.Path, call_json: CallJson
 ) -> None:

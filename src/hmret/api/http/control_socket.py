@@ -62,9 +62,12 @@ def check_control_socket(config: RetentionConfig, environment: Mapping[str, str]
     path = pathlib.Path(control_socket_path(config, environment)).absolute()
     try:
         _look_at_left(path)
-    except PermissionError:
-        return  # the engine may run as another user
     except OSError as error:
+        # The engine may run as another user, and what is wrong with the data directory is not the socket's.
+        if isinstance(error, PermissionError) or not (
+            config.control_socket or isinstance(error, FileExistsError)
+        ):
+            return
         raise _refusal(path, error) from None
 
 
