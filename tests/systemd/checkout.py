@@ -19,7 +19,7 @@ def an_operators_first_day_goes_as_the_readme_and_the_guide_say(machine: Machine
     assert "retention is disabled" in machine.run("hmret check-config")
     looked = machine.run("hmret plan")
     assert "no image of 40 would be deleted" in looked, looked
-    assert "set images.auto_delete.enabled" in looked, looked
+    assert "set hmret.enabled" in looked, looked
     assert "no pattern of images.auto_delete.allowed matches" in machine.run(
         f"hmret explain {repository(10)}:v1"
     )

@@ -82,7 +82,11 @@ def test_the_remedy_of_a_suspension_is_in_the_detail(cache: Cache, call_json: Ca
     ("unused", "flags", "words"),
     [
         (DUE, ["--enable"], ["the next sweep will delete it"]),
-        (DUE, [], ["the next sweep will delete it", "disabled: nothing is swept"]),
+        (
+            DUE,
+            [],
+            ["the next sweep will delete it", "disabled: nothing is swept; set hmret.enabled, or pass"],
+        ),
         (HALF, ["--enable"], ["- in its window until 20", "the first sweep after 20"]),
         (None, ["--enable"], ["- no timer is running yet", "the next sweep will start its timer"]),
     ],

@@ -80,7 +80,7 @@ def test_it_works_where_retention_is_disabled_and_says_so(cache: Cache, call: Ca
     code, output, _ = call("plan", "--allow", "*", "--data-dir", cache.root)
     assert code == 0
     assert "delete" in output
-    assert "disabled: a sweep would do none of this" in output
+    assert output.endswith("disabled: a sweep would do none of this; set hmret.enabled, or pass --enable\n")
     code, output, _ = call("plan", "--allow", "*", "--data-dir", cache.root, "--json")
     assert (code, json.loads(output)["enabled"]) == (0, False)
 

@@ -88,6 +88,8 @@ def test_nothing_is_touched_where_retention_is_disabled(cache: Cache, call: Call
     code, output, complaints = call("sweep", "--allow", "*", "--data-dir", cache.root, *flags)
     assert (code, complaints) == (0, "")
     assert "disabled" in output
+    # Never images.auto_delete.enabled, which would start hypeman's own controller as well.
+    assert flags or output == "disabled: nothing was touched; set hmret.enabled, or pass --enable\n"
     assert sizes_and_times(cache.root) == earlier
 
 

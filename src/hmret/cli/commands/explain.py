@@ -9,7 +9,7 @@ from hmret.api.wire.convert import explain_document, explained_detail, read_expl
 from hmret.cli.display.output import printable
 from hmret.cli.display.reasons import describe_reason
 from hmret.cli.display.tables import format_size, format_table, format_when, put_suspension
-from hmret.cli.display.words import STOP, action_of
+from hmret.cli.display.words import ENABLE, STOP, action_of
 from hmret.cli.engine_or_disk import answering_engine, do_here
 from hmret.cli.engines import opened_inspection
 from hmret.cli.parsing.options import DEFAULTS, Common, Named
@@ -79,7 +79,7 @@ def _tell(
         yield "the next sweep stops its timer"
     yield _foretell(verdict)
     if not enabled:
-        yield "disabled: nothing is swept; set images.auto_delete.enabled, or pass --enable"
+        yield f"disabled: nothing is swept; {ENABLE}"
 
 
 def _tell_more(verdict: Verdict) -> Iterator[list[str]]:

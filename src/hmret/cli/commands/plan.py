@@ -29,6 +29,7 @@ from hmret.cli.display.tables import (
 )
 from hmret.cli.display.words import (
     ACTION_STYLES,
+    ENABLE,
     KEEP,
     action_of,
     count_reasons,
@@ -142,7 +143,7 @@ def _tell(made: Made, chosen: ImageFilter, *, every: bool, is_wide: bool) -> Ite
     yield f"at {head.at} in {printable(head.data_dir)}"
     yield from map(format_suspension, head.suspended)
     if not head.enabled:
-        yield "disabled: a sweep would do none of this; set images.auto_delete.enabled, or pass --enable"
+        yield f"disabled: a sweep would do none of this; {ENABLE}"
 
 
 def _tell_kept(verdicts: Sequence[Verdict], *, hint: bool) -> Iterator[str]:

@@ -21,7 +21,7 @@ from hmret.cli.display.tables import (
     format_when,
     terminal_digest,
 )
-from hmret.cli.display.words import put_count, stopped_by, tell_stopped
+from hmret.cli.display.words import ENABLE, put_count, stopped_by, tell_stopped
 from hmret.cli.engine_or_disk import do_here
 from hmret.cli.engines import opened_engine
 from hmret.cli.parsing.options import DEFAULTS, FLAG, Common
@@ -132,7 +132,7 @@ async def sweep_in_sight(
 
 def _tell(report: SweepReportDocument) -> Iterator[str]:
     if report.status is SweepStatus.DISABLED:
-        yield "disabled: nothing was touched; set images.auto_delete.enabled, or pass --enable"
+        yield f"disabled: nothing was touched; {ENABLE}"
         return
     yield f"{report.status.value}, after {format_seconds(report.duration_seconds)}"
     yield from map(format_suspension, report.suspended)

@@ -10,6 +10,10 @@ from hmret.model.verdicts import Action, Reason, Verdict
 
 DELETE, STOP, START, KEEP = "delete", "stop timer", "start timer", "keep"
 
+ENABLE = "set hmret.enabled, or pass --enable"
+"""The remedy if retention is disabled. It never names images.auto_delete.enabled: next to a hypeman server, that
+would start hypeman's own controller as well."""
+
 ACTION_STYLES: Mapping[str, str] = {DELETE: "red", STOP: "magenta", START: "yellow"}
 
 
