@@ -227,6 +227,7 @@ def need_engine(common: "Common") -> Engine:
     """Find the engine of the data directory that the options name.
 
     Raises:
+        ConfigError: the data directory does not exist.
         HmretError: there is none, or it cannot be reached; a process that holds the data directory is named.
     """
     config = common.settings().config
@@ -238,11 +239,27 @@ def need_engine(common: "Common") -> Engine:
     except OSError:
         process = None
     if process is None:
+        _need_data_dir(config)
         raise HmretError(f"no engine is running on {config.data_dir}; start one with hmret run")
     raise HmretError(
         f"process {process} holds the data directory {config.data_dir}, but its control socket is gone: "
         "hmret run binds it again within seconds; an engine embedded in another server has none"
     )
+
+
+def _need_data_dir(config: RetentionConfig) -> None:
+    """Check that the data directory exists; whether it may be read does not matter.
+
+    Raises:
+        ConfigError: it does not exist, or is not a folder.
+    """
+    if pathlib.Path(config.data_dir).is_dir():
+        return
+    from hmret.disk.filesystem import POSIX  # noqa: PLC0415 - only needed for the error
+    from hmret.engine.opening_inspection import opened_data_dir  # noqa: PLC0415 - the same
+
+    with opened_data_dir(POSIX, config):
+        pass
 
 
 def say_who_answers(engine: Engine, common: "Common") -> None:

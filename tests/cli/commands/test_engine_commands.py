@@ -209,15 +209,27 @@ def test_events_are_told_and_followed_until_the_engine_stops(
         assert (follower.returncode, complaints) == (0, "hmret: the engine has stopped\n")
 
 
-@pytest.mark.parametrize(
-    "command", [["status"], ["lease", "alpine"], ["leases"], ["unlease", "x"], ["events"]]
-)
+NEEDING = [["status"], ["lease", "alpine"], ["leases"], ["unlease", "x"], ["events"]]
+
+
+@pytest.mark.parametrize("command", NEEDING)
 def test_without_an_engine_what_needs_one_says_so(cache: Cache, call: Call, command: list[str]) -> None:
     assert call(*command, "--data-dir", cache.root) == (
         1,
         "",
         f"hmret: error: no engine is running on {cache.root}; start one with hmret run\n",
     )
+
+
+@pytest.mark.parametrize("command", NEEDING)
+def test_a_missing_data_directory_is_a_wrong_setting_for_what_needs_an_engine(
+    tmp_path: Path, call: Call, command: list[str]
+) -> None:
+    absent = tmp_path / "absent"
+    told = call(*command, "--data-dir", absent)
+    assert told == call("plan", "--data-dir", absent)
+    problem = "No such file or directory"
+    assert told == (2, "", f"hmret: error: data_dir: expected a folder, got {absent}: {problem}\n")
 
 
 def test_a_socket_that_one_may_not_open_is_one_line(
