@@ -113,6 +113,32 @@ def test_a_plan_at_80_columns_has_one_line_an_image_and_breaks_no_word(cache: Ca
     assert max(map(len, (titles, rule, *rows))) <= 80
 
 
+@pytest.mark.parametrize("command", ["plan", "images"])
+@pytest.mark.parametrize("columns", [40, 132])
+def test_a_wide_table_is_as_wide_as_it_needs_to_be(cache: Cache, command: str, columns: int) -> None:
+    long = "ghcr.io/kernel/a-rather-long-name/of-a-repository"
+    digest = cache.image(long, "a", "v1", "release-of-today", unused=DUE)
+    flags = ["--enable", "--allow", "*", "--data-dir", cache.root, "-o", "wide"]
+    code, seen = at_terminal(command, *flags, columns=columns)
+    titles, _, row = re.sub(r"\x1b\[[0-9;]*m", "", seen).splitlines()[:3]
+    assert code == 0
+    assert "STATUS" in titles
+    assert all(word in row for word in (long, digest, "release-of-today,v1", "8.0 KiB", "ready"))
+
+
+def test_a_plan_at_40_columns_has_what_becomes_of_each_image_and_why(cache: Cache) -> None:
+    cache.image("ghcr.io/kernel/x", "a", "v1", unused=DUE)
+    cache.image("ghcr.io/kernel/y", "b")
+    code, seen = at_terminal("plan", "--enable", "--allow", "*", "--data-dir", cache.root, columns=40)
+    titles, _, *rows = re.sub(r"\x1b\[[0-9;]*m", "", seen).splitlines()
+    assert (code, titles.split()) == (0, ["ACTION", "REPOSITORY"])
+    assert rows[0].split() == ["delete", "ghcr.io/kernel/x"]
+    code, seen = at_terminal("plan", "--enable", "--allow", "*/x", "--data-dir", cache.root, columns=40)
+    titles, _, *rows = re.sub(r"\x1b\[[0-9;]*m", "", seen).splitlines()
+    assert titles.split() == ["ACTION", "REPOSITORY", "REASON"]
+    assert rows[0].split() == ["delete", "ghcr.io/kernel/x", "expired"]
+
+
 def test_json_at_a_terminal_is_spread_and_without_progress(cache: Cache) -> None:
     code, seen = at_terminal("sweep", "--enable", "--allow", "*", "--data-dir", cache.root, "--json")
     assert code == 0

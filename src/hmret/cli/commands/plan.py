@@ -50,10 +50,10 @@ _MOST_ON_TERMINAL = 200
 _SOMETHING_GOES = 4
 
 _COLUMNS = (
-    Column(title="action", worth=7),
+    Column(title="action", worth=8),
     REPOSITORY,
-    Column(title="digest", worth=8),
-    Column(title="reason", worth=6),
+    Column(title="digest", worth=6),
+    Column(title="reason", worth=7),
     Column(title="on disk", worth=5, is_right=True),
     Column(title="tags", worth=3, least=8, shorten=shorten_list),
     Column(title="expires", worth=4),

@@ -129,6 +129,7 @@ def format_columns(
         right=[number for number, place in enumerate(kept) if columns[place].is_right],
         styles=styles,
         is_cut=True,
+        is_whole=whole,
     )
 
 

@@ -11,6 +11,8 @@ from hmret.model.times import SECOND, format_time
 
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _STEP = 1024
+_ENDLESS = 1_000_000
+"""Characters; more than any table needs."""
 _SHORT = 12  # hex digits, as other tools show
 
 
@@ -21,6 +23,7 @@ def format_table(
     right: Sequence[int] = (),
     styles: Mapping[str, str] | None = None,
     is_cut: bool = False,
+    is_whole: bool = False,
 ) -> str:
     """Lay out rows in columns for standard output.
 
@@ -30,11 +33,12 @@ def format_table(
         right: indexes of the right-aligned columns.
         styles: styles of highlighted cells on a terminal, by their text.
         is_cut: truncate cells that are too wide for a terminal instead of wrapping them.
+        is_whole: do not limit the table to the width of a terminal, which wraps the lines that are longer.
     """
     titles = [title.upper() for title in titles]
     cells = [[printable(cell) for cell in row] for row in rows]
     if is_terminal(sys.stdout):
-        return _on_terminal(cells, titles, right, styles or {}, is_cut=is_cut)
+        return _on_terminal(cells, titles, right, styles or {}, is_cut=is_cut, is_whole=is_whole)
     if titles:
         cells.insert(0, titles)
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -111,6 +115,7 @@ def _on_terminal(
     styles: Mapping[str, str],
     *,
     is_cut: bool,
+    is_whole: bool,
 ) -> str:
     from rich import box  # noqa: PLC0415 - not needed without a terminal
     from rich.console import Console  # noqa: PLC0415
@@ -132,7 +137,7 @@ def _on_terminal(
         )
     for row in cells:
         table.add_row(*(Text(cell, style=styles.get(cell, "")) for cell in row))
-    console = Console(file=sys.stdout)
+    console = Console(file=sys.stdout, width=_ENDLESS if is_whole else None)
     with console.capture() as captured:
         console.print(table)
     return captured.get().rstrip("\n")
