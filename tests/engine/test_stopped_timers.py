@@ -31,6 +31,7 @@ from support.memory_filesystem import MemoryFilesystem
 
 ALPINE = "docker.io/library/alpine"
 KERNEL = "ghcr.io/kernel/x"
+ALLOW_ALPINE = f"pass a pattern that matches, such as --allow '{ALPINE}'"
 HOUR_OLD_NS = START_NS - timedelta_nanoseconds(timedelta(hours=1))
 
 
@@ -64,15 +65,26 @@ def timers(filesystem: MemoryFilesystem, keys: list[Key]) -> int:
 
 
 @pytest.mark.parametrize(
-    ("allowed", "pinned", "words"),
+    ("allowed", "pinned", "words", "remedy"),
     [
-        ((), (), "images.auto_delete.allowed: no image in the cache may be deleted"),
-        (("alpine", "quay.io/*"), (), "3 as images.auto_delete.allowed, [alpine, quay.io/*], allows none of"),
-        (("*",), ("*",), "hmret.pinned: no image in the cache may be deleted"),
+        ((), (), "images.auto_delete.allowed: no image in the cache may be deleted", ALLOW_ALPINE),
+        (
+            ("alpine", "quay.io/*"),
+            (),
+            "3 as images.auto_delete.allowed, [alpine, quay.io/*], allows none of",
+            ALLOW_ALPINE,
+        ),
+        (
+            ("*",),
+            ("*",),
+            "hmret.pinned: no image in the cache may be deleted",
+            "take patterns out of hmret.pinned",
+        ),
         (
             ("docker.io/*",),
             ("docker.io/*",),
             "2 as hmret.pinned, [docker.io/*], pins their repositories; 1 as images",
+            "pass a pattern that matches, such as --allow 'ghcr.io/kernel/x'",
         ),
     ],
 )
@@ -83,6 +95,7 @@ async def test_a_sweep_that_may_not_stop_every_timer_is_refused_and_changes_none
     allowed: tuple[str, ...],
     pinned: tuple[str, ...],
     words: str,
+    remedy: str,
 ) -> None:
     config = with_patterns(filesystem, *allowed, pinned=pinned)
     async with open_engine(config, platform, scheduled=False) as retention:
@@ -91,7 +104,7 @@ async def test_a_sweep_that_may_not_stop_every_timer_is_refused_and_changes_none
         assert isinstance(caught.value, ConfigError)
         assert words in str(caught.value)
         assert "would stop all 3 timers" in str(caught.value)
-        assert "--stop-timers" in str(caught.value)
+        assert str(caught.value).endswith(f"; {remedy}, or pass --stop-timers if this is intended")
         assert timers(filesystem, keys) == 3
         assert retention.statistics().stopped_timers is None
         # The next one may, and is not held up by what was refused.

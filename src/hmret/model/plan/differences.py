@@ -65,6 +65,8 @@ class StoppedTimers:
     """The patterns at fault, by reason."""
     allows_nothing: bool
     """Whether the patterns allow no image in the cache to be deleted."""
+    not_allowed: str = ""
+    """A repository whose timers are stopped since no pattern allows it; empty: there is none."""
 
     @classmethod
     def of(cls, plan: Plan, policy: Policy) -> "StoppedTimers | None":
@@ -75,7 +77,7 @@ class StoppedTimers:
             return None
         texts = {Reason.PINNED: policy.pinned.texts, Reason.NOT_ALLOWED: policy.allowed.texts}
         patterns = {reason: texts[reason] for reason in by_reason}
-        return cls(plan.at, by_reason, patterns, plan.allows_nothing)
+        return cls(plan.at, by_reason, patterns, plan.allows_nothing, _first_not_allowed(plan))
 
     @property
     def count(self) -> int:
@@ -92,10 +94,13 @@ class StoppedTimers:
         """Return why a sweep does not stop them unless asked to; begins with the key of the setting."""
         key = PATTERN_KEYS[Reason.NOT_ALLOWED if Reason.NOT_ALLOWED in self.by_reason else Reason.PINNED]
         timers = "the one timer" if self.count == 1 else f"all {self.count} timers"
+        remedy = f"pass a pattern that matches, such as --allow '{self.not_allowed}'"
+        if not self.not_allowed:
+            remedy = f"take patterns out of {key}"
         return (
             f"{key}: no image in the cache may be deleted, so this sweep would stop {timers} "
             f"({self.detail}), and each image would have to wait for its full window again; "
-            "pass a pattern that matches, such as --allow 'ghcr.io/kernel/*', or --stop-timers if this is intended"
+            f"{remedy}, or pass --stop-timers if this is intended"
         )
 
     def _by_patterns(self) -> Iterator[str]:
@@ -105,3 +110,15 @@ class StoppedTimers:
             verb = "pins" if reason is Reason.PINNED else "allows"
             whose = "their repositories" if reason is Reason.PINNED else "none of their repositories"
             yield f"{count} as {PATTERN_KEYS[reason]}, [{shown}], {verb} {whose}"
+
+
+def _first_not_allowed(plan: Plan) -> str:
+    """Return the first repository whose running timers a plan stops since no pattern allows it; empty: none."""
+    keys = [key for key, reason in plan.clears if reason is Reason.NOT_ALLOWED]
+    running = (name for name, digest in keys if _has_timer(plan.verdict(name, digest)))
+    # A timer that began anew at the last read of the disk is not in the verdict.
+    return next(running, keys[0][0] if keys else "")
+
+
+def _has_timer(verdict: Verdict | None) -> bool:
+    return verdict is not None and verdict.unused_since_ns is not None
