@@ -337,17 +337,30 @@ def test_without_its_packages_it_says_what_to_install(
     )
 
 
-def test_an_interrupt_ends_with_130_and_no_word(
-    cache: Cache, call: Call, backend: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_sweep_says_what_it_has_done(
+    cache: Cache,
+    call: Call,
+    backend: str,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    code: int,
 ) -> None:
-    # The signal comes as soon as the engine is open.
-    monkeypatch.setattr(
-        "hmret.cli.commands.sweep.log_warnings", lambda _: os.kill(os.getpid(), signal.SIGINT)
-    )
-    earlier = signal.getsignal(signal.SIGINT)
+    # The signal comes as soon as the engine is open, and then once more.
+    def interrupt(_: object) -> None:
+        os.kill(os.getpid(), number)
+        os.kill(os.getpid(), number)
+
+    for command in ("commands.sweep", "planning"):
+        monkeypatch.setattr(f"hmret.cli.{command}.log_warnings", interrupt)
+    earlier = signal.getsignal(number)
     flags = ["--enable", "--data-dir", cache.root, "--backend", backend]
-    assert call("sweep", *flags) == (130, "", "")
-    assert signal.getsignal(signal.SIGINT) is earlier
+    told = "interrupted: 0 images deleted; the next sweep finishes the rest"
+    assert call("sweep", *flags) == (code, "", f"hmret: {told}\n")
+    assert call("sweep", *flags, "--json") == (code, "", json.dumps({"error": told, "key": None}) + "\n")
+    # What only looks has nothing to tell.
+    assert call("plan", *flags) == (code, "", "")
+    assert signal.getsignal(number) is earlier
     assert call("mark-used", "alpine", *flags[1:])[0] == 1
 
 

@@ -130,6 +130,15 @@ DESCRIBED = json.loads((ROOT / "docs/openapi.json").read_text(encoding="utf-8"))
 PAGE = (ROOT / "docs/CONTROL_API.md").read_text(encoding="utf-8")
 
 
+def test_readme_and_help_have_the_same_exit_codes() -> None:
+    texts = [
+        (ROOT / "README.md").read_text(encoding="utf-8").split("Exit codes: ")[1],
+        HELP.split("Exit codes: ")[1],
+    ]
+    codes = [re.findall(r"\b(\d+) ", text.partition(".")[0]) for text in texts]
+    assert codes[0] == codes[1] == ["0", "1", "2", "3", "4", "130", "143"]
+
+
 def test_the_page_on_the_control_api_has_every_call_with_its_parameters_and_no_other() -> None:
     rows = [row for row in PAGE.splitlines() if re.match(r"\| `(GET|POST|PUT|DELETE) /", row)]
     shown = {

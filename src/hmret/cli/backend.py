@@ -2,12 +2,12 @@
 
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 import anyio
-import anyio.abc
 
+from hmret.cli.interrupted import Interrupted
 from hmret.cli.parsing.options import Backend
 from hmret.engine.tasks import first_error
 from hmret.model.errors import HmretError
@@ -34,27 +34,27 @@ def run_on(backend: Backend, data_dir: str, work: Callable[[], Awaitable[T]]) ->
 
 
 async def until_interrupted(work: Callable[[], Awaitable[T]]) -> T:
-    """Run work that SIGINT cancels: what is in progress is finished, nothing new is started.
+    """Run work that SIGINT and SIGTERM cancel: what is in progress is finished, nothing new is started.
+
+    Further signals change nothing, as under `run`: what was done is to be on record.
 
     Raises:
-        KeyboardInterrupt: it was interrupted.
+        Interrupted: it was interrupted.
     """
+    numbers: list[signal.Signals] = []
     results: list[T] = []
-    async with anyio.create_task_group() as tasks:
-        await tasks.start(_cancel_when_interrupted, tasks.cancel_scope)
-        results.append(await work())
-        tasks.cancel_scope.cancel()
+
+    async def listen(received: AsyncIterator[signal.Signals], working: anyio.CancelScope) -> None:
+        async for number in received:
+            numbers.append(number)
+            working.cancel()
+
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+        async with anyio.create_task_group() as tasks:
+            with anyio.CancelScope() as working:
+                tasks.start_soon(listen, received, working)
+                results.append(await work())
+            tasks.cancel_scope.cancel()
     if not results:
-        raise KeyboardInterrupt
+        raise Interrupted(numbers[0])
     return results[0]
-
-
-async def _cancel_when_interrupted(
-    scope: anyio.CancelScope, *, task_status: anyio.abc.TaskStatus[None]
-) -> None:
-    with anyio.open_signal_receiver(signal.SIGINT) as received:
-        task_status.started()
-        async for _ in received:
-            # Leaving the loop closes the receiver, so that a second SIGINT takes effect immediately.
-            break
-    scope.cancel()

@@ -62,11 +62,11 @@ def answering_engine(common: Common, config: RetentionConfig) -> Engine | None:
 
 
 def do_here(common: Common, config: RetentionConfig, work: Callable[[], Awaitable[T]]) -> T:
-    """Run an operation in this process, until SIGINT.
+    """Run an operation in this process, until SIGINT or SIGTERM.
 
     Raises:
         HmretError: the work failed.
-        KeyboardInterrupt: it was interrupted.
+        Interrupted: it was interrupted.
     """
     with common.logging():
         return run_on(common.backend, config.data_dir, partial(until_interrupted, work))

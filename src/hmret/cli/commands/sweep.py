@@ -24,6 +24,7 @@ from hmret.cli.display.tables import (
 from hmret.cli.display.words import ENABLE, put_count, stopped_by, tell_stopped
 from hmret.cli.engine_or_disk import do_here
 from hmret.cli.engines import opened_engine
+from hmret.cli.interrupted import Interrupted
 from hmret.cli.parsing.options import DEFAULTS, FLAG, Common
 from hmret.cli.planning import Made, make_plan
 from hmret.engine.retention import Retention
@@ -94,14 +95,23 @@ def _sweep_here(settings: Settings, common: Common, *, release_brake: bool, stop
     if not settings.config.active:
         return SweepReport(status=SweepStatus.DISABLED, started_at=datetime.now(UTC), duration_seconds=0.0)
 
+    opened: list[Retention] = []
+
     async def sweep() -> SweepReport:
         async with opened_engine(settings.config) as retention:
+            opened.append(retention)
             log_warnings(settings)
             return await sweep_in_sight(
                 retention, shown=not common.json, release_brake=release_brake, stop_timers=stop_timers
             )
 
-    return do_here(common, settings.config, sweep)
+    try:
+        return do_here(common, settings.config, sweep)
+    except Interrupted as interrupted:
+        # The engine has closed, so nothing is added any more.
+        deleted = sum(retention.counters.deletes["success"] for retention in opened)
+        done = f"{put_count(deleted, 'image')} deleted; the next sweep finishes the rest"
+        raise Interrupted(interrupted.number, done) from None
 
 
 async def sweep_in_sight(

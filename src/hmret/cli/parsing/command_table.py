@@ -25,7 +25,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         On a terminal it asks for confirmation first. When it returns, the disk space has been freed, except
         for images that went into quarantine. If retention is disabled, nothing is touched. Without a running
         engine, a sweep is refused if the patterns allow no image in the cache while timers are running, since
-        all timers would stop.
+        all timers would stop. If it is interrupted, it finishes the current image and says how many are deleted.
 
         Exit code 1: something failed, or deletion is suspended.""",
     ),
@@ -223,7 +223,7 @@ restore, quarantine and fleet ask it. With --enable, --unused-for or --allow, sw
 explain do not ask it.
 
 Exit codes: 0 done; 1 something failed or is suspended; 2 bad usage or config; 3 another engine holds the data
-directory; 4 plan --detailed-exitcode, and something would be deleted.
+directory; 4 plan --detailed-exitcode, and something would be deleted; 130 or 143 interrupted, by SIGINT or SIGTERM.
 """
 """The help of the whole program."""
 

@@ -1,15 +1,16 @@
 """Runs one command, from its arguments to its exit code.
 
 0: done, even if nothing was to be done. 1: something failed or is suspended. 2: bad usage or config. 3:
-another engine holds the data directory. 4: `plan --detailed-exitcode` found something to delete. Errors are
-reported in one line.
+another engine holds the data directory. 4: `plan --detailed-exitcode` found something to delete. 130, 143:
+interrupted by SIGINT, SIGTERM. Errors are reported in one line.
 """
 
 import re
 import sys
 from collections.abc import Sequence
 
-from hmret.cli.display.output import complain, escape_unprintable, is_terminal, write_result
+from hmret.cli.display.output import complain, escape_unprintable, is_terminal, say, write_result
+from hmret.cli.interrupted import Interrupted
 from hmret.cli.parsing.command_table import GROUPS, HELP_FLAGS, VERSION_FLAGS, WITH_VALUE, WITHOUT_VALUE
 from hmret.cli.parsing.suggestions import suggest
 from hmret.cli.parsing.whole_help import pipe_width, whole_help
@@ -30,6 +31,10 @@ def carry_out(tokens: Sequence[str]) -> int:
     escape_unprintable()
     try:
         return _call(tokens)
+    except Interrupted as interrupted:
+        if interrupted.done:
+            _tell_done(tokens, f"interrupted: {interrupted.done}")
+        return interrupted.exit_code
     except KeyboardInterrupt:
         return _INTERRUPTED
     except (HmretError, OSError) as error:
@@ -54,6 +59,14 @@ def _fail(
         complain(message, as_json=True, key=key)
     else:
         log_failure(wanted_format(tokens), message, error)
+
+
+def _tell_done(tokens: Sequence[str], message: str) -> None:
+    """Tell what a command had done when it was interrupted; as JSON if requested."""
+    if _wants_json(tokens):
+        complain(message, as_json=True)
+    else:
+        say(message)
 
 
 def _wants_json(tokens: Sequence[str]) -> bool:
