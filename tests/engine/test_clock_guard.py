@@ -132,7 +132,8 @@ async def test_the_remedy_is_told_with_a_clock_jump(retention: Retention, clock:
     assert suspension.path == ""
     assert suspension.detail == (
         "the clock moved by 1h0m0s against the time since boot, since the last sweep at 2026-05-28T20:26:40Z; "
-        "check the time; deletion resumes by itself one hour after the clock is stable"
+        "check the time; deletion resumes by itself one hour after the clock is stable; or, if it is right, run: "
+        "hmret confirm clock"
     )
 
 

@@ -18,6 +18,10 @@ LEASES_BROKEN = (
 )
 """Why deletion is suspended on such a file system, and how to remedy it."""
 
+_CLOCK_REMEDY = (
+    "check the time; deletion resumes by itself one hour after the clock is stable; or, if it is right, run: "
+    "hmret confirm clock"
+)
 _FOLDERS = frozenset((IMAGES, "guests", "snapshots"))
 
 
@@ -67,8 +71,7 @@ class Suspensions:
         if file_leases_break and self.config.leases == "suspend":
             causes.append(Suspension(Cause.LEASES_BROKEN, self._absolute(OWN), LEASES_BROKEN))
         if clock_fault is not None:
-            remedy = "check the time; deletion resumes by itself one hour after the clock is stable"
-            causes.append(Suspension(Cause.CLOCK_JUMP, "", f"{clock_fault}; {remedy}"))
+            causes.append(Suspension(Cause.CLOCK_JUMP, "", f"{clock_fault}; {_CLOCK_REMEDY}"))
         for link in scan.hidden:
             if link.problem:
                 where = self._absolute(f"{IMAGES}/{link.path}")
