@@ -14,6 +14,7 @@ from support.patience import PATIENCE
 Call = Callable[..., tuple[int, str, str]]
 CallJson = Callable[..., tuple[int, Any]]
 
+RESUMES = "deletion resumes with the next sweep, unless something else suspends it\n"
 ALPINE = "docker.io/library/alpine"
 DUE = timedelta(days=31)
 
@@ -48,13 +49,13 @@ def test_what_is_named_is_confirmed_and_what_is_not_stays(lost: Cache, call: Cal
         2,
         "hmret: error: confirm: several things need to be confirmed; name those that are correct: guests snapshots\n",
     )
-    assert call("confirm", "guests", *flags)[:2] == (0, "guests: confirmed\n")
+    assert call("confirm", "guests", *flags)[:2] == (0, f"guests: confirmed\n{RESUMES}")
     code, output, _ = call(*sweep)
     assert code == 1
     assert "hmret confirm snapshots" in output
     assert call("confirm", "guests", "snapshots", *flags)[:2] == (
         0,
-        "snapshots: confirmed\nguests: nothing to confirm\n",
+        f"snapshots: confirmed\nguests: nothing to confirm\n{RESUMES}",
     )
     assert call(*sweep)[0] == 0
     assert call("confirm", *flags)[:2] == (0, "nothing to confirm\n")
@@ -85,7 +86,7 @@ def test_the_running_engine_is_asked(lost: Cache, call: Call) -> None:
         assert "name those that are correct: guests snapshots" in complaints
         assert call("confirm", "guests", str(lost.root / "snapshots"), *flags)[:2] == (
             0,
-            "guests: confirmed\nsnapshots: confirmed\n",
+            f"guests: confirmed\nsnapshots: confirmed\n{RESUMES}",
         )
         assert service.wait_event("confirmed")["what"] == "guests"
         assert call("sweep", *flags)[0] == 0

@@ -34,6 +34,9 @@ def _tell(confirmed: tuple[str, ...], what: tuple[str, ...]) -> Iterator[str]:
         # A folder may have been given by its full path.
         if not any(f"/{name.rstrip('/')}".endswith(f"/{folder}") for folder in confirmed):
             yield printable(f"{name}: nothing to confirm")
+    if confirmed:
+        # Until then, status shows what suspended the last one.
+        yield "deletion resumes with the next sweep, unless something else suspends it"
 
 
 async def _confirm(what: tuple[str, ...], config: RetentionConfig) -> ConfirmedDocument:
