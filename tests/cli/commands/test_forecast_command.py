@@ -64,6 +64,13 @@ def test_nothing_that_falls_due_is_no_error(cache: Cache, call: Call) -> None:
     code, output, _ = call("forecast", *FLAGS, "--data-dir", cache.root)
     assert code == 0
     assert "#" not in output
+    assert output.splitlines()[-1].startswith("total: 0 images, 0 B, ")
+
+
+def test_one_image_is_counted_as_one(cache: Cache, call: Call) -> None:
+    cache.image(ALPINE, "a", unused=timedelta(days=40))
+    _, output, _ = call("forecast", *FLAGS, "--data-dir", cache.root)
+    assert output.splitlines()[-1].startswith("total: 1 image, 8.0 KiB, ")
 
 
 @pytest.mark.parametrize("days", ["0", "-1", "367", "x"])

@@ -100,6 +100,14 @@ def test_what_names_no_image_is_bad_usage(cache: Cache, call: Call, flags: list[
     assert complaints.startswith("hmret: error: not ")
 
 
+def test_no_vm_is_said_to_lead_to_what_was_deleted(call: Call) -> None:
+    told = " ".join(call("restore", "--help")[1].split())
+    assert (
+        "A reference by tag or digest (alpine:3.20) to a deleted image, or 12 or more digits of its" in told
+    )
+    assert "VM" not in told
+
+
 def test_the_running_engine_lists_and_restores(cache: Cache, call: Call, digest: str) -> None:
     # While deletion is suspended, nothing leaves the quarantine.
     cache.guest("vm-1", "{")

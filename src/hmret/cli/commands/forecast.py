@@ -11,6 +11,7 @@ from hmret.api.wire.structs_outcomes import MOST_DAYS, ForecastDocument
 from hmret.cli.client import Engine
 from hmret.cli.display.logs import log_warnings
 from hmret.cli.display.tables import format_size, format_table
+from hmret.cli.display.words import put_count
 from hmret.cli.engine_or_disk import answering_engine, do_here
 from hmret.cli.engines import opened_inspection
 from hmret.cli.parsing.options import DEFAULTS, Common
@@ -56,7 +57,7 @@ def _tell(document: Any, engine: Engine | None) -> Iterator[str]:
     ]
     yield format_table(rows, titles=("date (UTC)", "images", "falls due", ""), right=[1, 2])
     images, disk_bytes = sum(day.images for day in days), sum(day.bytes for day in days)
-    yield f"total: {images} images, {format_size(disk_bytes)}, if nothing is used or pulled until then"
+    yield f"total: {put_count(images, 'image')}, {format_size(disk_bytes)}, if nothing is used or pulled until then"
 
 
 def _bar(disk_bytes: int, most: int) -> str:

@@ -14,11 +14,19 @@ from hmret.cli.display.tables import format_minute, format_size, format_when, sh
 from hmret.cli.engine_or_disk import Asked, ask_or_do
 from hmret.cli.engines import opened_engine, opened_quarantine
 from hmret.cli.parsing.fewer_options import WITHOUT_POLICY, WithoutPolicy
-from hmret.cli.parsing.options import Named
 from hmret.model.errors import ImageNotFoundError, InvalidReferenceError
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.report import Restored
 from hmret.model.times import parse_time
+
+_Deleted = Annotated[
+    str,
+    Parameter(
+        name="IMAGE",
+        help="A reference by tag or digest (alpine:3.20) to a deleted image, or 12 or more digits of its digest.",
+    ),
+]
+"""The image to restore; no VM leads to it, since none ran from it when it was deleted."""
 
 _COLUMNS = (
     REPOSITORY,
@@ -31,7 +39,7 @@ _COLUMNS = (
 
 
 def restore(
-    image: Named,
+    image: _Deleted,
     /,
     *,
     digest: Annotated[str | None, Parameter(help="The image's digest; overrides the reference.")] = None,

@@ -22,7 +22,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "hmret.cli.commands.sweep:sweep",
         """Sweep once, and show what was deleted.
 
-        On a terminal it asks for confirmation first. When it returns, the disk space has been freed, except
+        On a terminal it asks for confirmation if it would delete any image. When it returns, the disk space has been freed, except
         for images that went into quarantine. If retention is disabled, nothing is touched. Without a running
         engine, a sweep is refused if the patterns allow no image in the cache while timers are running, since
         all timers would stop. If it is interrupted, it finishes the current image and says how many are deleted.
