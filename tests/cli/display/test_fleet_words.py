@@ -1,14 +1,19 @@
 """What people are shown of a fleet: the copies elsewhere, and why an image stays for its sake."""
 
+import re
 from typing import Any
 
 import attrs
 import pytest
 
+from hmret.api.wire.convert_fleet import fleet_document
 from hmret.cli.commands import explain as explain_command
+from hmret.cli.commands.fleet.display import tell_status
 from hmret.cli.display.columns import Column
 from hmret.cli.display.listing import beside_fleet
 from hmret.cli.display.reasons import describe_reason
+from hmret.fleet.overview import EtcdStatus, FleetStatus, LocalStatus, TakenToken
+from hmret.model.fleet import FleetSettings, FleetState
 from hmret.model.policy.config import RetentionConfig
 from hmret.model.verdicts import ACTIONS, Reason, Verdict
 
@@ -81,3 +86,25 @@ def test_what_only_the_tokens_hold_goes_once_there_is_one() -> None:
     verdict = verdict_with(Reason.FLEET_BRAKE)
     told = list(explain_command._tell(verdict, (), RetentionConfig(), {}, enabled=True))
     assert told[-1] == "a sweep will delete it once this host has a deletion token"
+
+
+@pytest.mark.parametrize(
+    ("is_reached", "words"),
+    [(True, "1 of 20 taken"), (False, "20; how many are taken is not known")],
+)
+def test_a_fleet_whose_etcd_does_not_answer_has_no_number_of_tokens(is_reached: bool, words: str) -> None:
+    settings = FleetSettings()
+    local = LocalStatus(
+        fleet="x", state=FleetState.JOINED, detail=None, host="a", holder=None, settings=settings
+    )
+    status = FleetStatus(
+        fleet="x",
+        generation="g",
+        settings=settings,
+        tokens_taken=(TakenToken(token="03", holder="a"),),
+        etcd=EtcdStatus(),
+        hosts=(),
+        rolled_back=False,
+    )
+    told = "\n".join(tell_status(fleet_document(local, status if is_reached else None)))
+    assert re.findall(r"^tokens +(.*)$", told, re.MULTILINE) == [words]

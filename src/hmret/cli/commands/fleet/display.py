@@ -137,7 +137,10 @@ def _facts(fleet: structs.FleetDocument) -> Iterator[tuple[str, str]]:
         shown = ("min_copies", "budget", "tokens", "canary", "forget_after")
         yield "settings", ", ".join(f"{name} {getattr(settings, name)}" for name in shown)
         yield "deletion", put_paused(settings)
-        yield "tokens", f"{len(fleet.tokens_taken)} of {settings.tokens} taken"
+        # If etcd did not answer, the settings are as last read; who has a token is known to etcd alone.
+        is_known = fleet.generation is not None
+        taken = f"{len(fleet.tokens_taken)} of {settings.tokens} taken"
+        yield "tokens", taken if is_known else f"{settings.tokens}; how many are taken is not known"
     if fleet.hosts:
         states = Counter(map(_state, fleet.hosts))
         counts = ", ".join(f"{states[state]} {state}" for state in (_LIVE, _DEAD, _DRAINED) if states[state])
