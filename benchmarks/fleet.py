@@ -45,7 +45,6 @@ from hmret.fleet.transactions import (
     join,
     register,
     release,
-    settle_releases,
 )
 from hmret.model.fleet import CopyRules, FleetSummary, ReleaseOutcome
 from hmret.model.times import datetime_of
@@ -190,8 +189,6 @@ class Filled:
         witnesses = judge_release(copies[digest], fleet, rules, session.holder, datetime_of(self._now_ns))
         assert not isinstance(witnesses, ReleaseOutcome), witnesses
         assert (await self.store.transact(release(session, copies[digest], fleet, witnesses, 0))).succeeded
-        marks = self._next_mark(session)
-        assert (await self.store.transact(settle_releases(session, [digest], marks))).succeeded
 
     def _next_mark(self, session: Session) -> NewMark:
         """Make a mark for the next transaction of a session, which is sure to be carried out."""
