@@ -1,6 +1,5 @@
 """A policy as JSON: a candidate that is sent to a running engine and evaluated there."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 
@@ -30,6 +29,8 @@ def policy_fingerprint(config: RetentionConfig) -> str:
     They are of the SHA-256 of the settings that decide what is deleted, as JSON with sorted keys.
     """
     text = json.dumps(policy_settings(config), sort_keys=True, separators=(",", ":"))
+    import hashlib  # noqa: PLC0415 - it loads OpenSSL, and few commands need it
+
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
