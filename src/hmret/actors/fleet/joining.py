@@ -12,8 +12,9 @@ join takes over.
 The keys (`hmret.fleet.keys`) lie below the **generation**, which an operator replaces to start the fleet afresh.
 A **holder** is one data directory of a host. `s/` has the id of its session, under the lease; `l/` is there
 while its copies count; `e/` has its last **mark**: random digits, new with each join and whenever copies were
-registered, taken out or released, which are on record here before they are in the store. So a mark in the store that this record does not know comes from
-a copy of this data directory, or from its time before it was put back from a backup.
+registered, taken out or released, which are on record here before they are in the store. So a mark in the
+store that this record does not know comes from a copy of this data directory, or from its time before it was
+put back from a backup.
 """
 
 from contextlib import suppress

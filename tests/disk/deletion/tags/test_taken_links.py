@@ -379,6 +379,17 @@ def test_it_is_put_back_where_the_digest_has_come_but_never_over_another(
     assert left_aside(memory) == []
 
 
+@pytest.mark.parametrize("letters", ["a", "b"])
+def test_what_an_older_release_left_set_aside_is_resolved_too(memory: Host, letters: str) -> None:
+    """Its name had no digits of the digest."""
+    link = without_inode(put(memory, ALPINE, "latest"))
+    aside = put(memory, ALPINE, "latest", letters)
+    memory.link(f"{link.parent}/.hmret-tag-latest", aside.target)
+    memory.remove(path_of(link))
+    assert resolve(memory, link) == ((link,) if letters == "a" else ())
+    assert memory.names(link.parent) == ([] if letters == "a" else ["latest"])
+
+
 def test_a_recovery_with_nothing_set_aside_touches_nothing(memory: Host) -> None:
     link = put(memory, ALPINE, "latest")
     assert resolve(memory, link) == ()

@@ -138,7 +138,7 @@ def resolve_parked_tags(
     gone: list[Link] = []
     fault: OSError | None = None
     for number, link in reversed(tuple(enumerate(intent.links))):
-        for found in (_ParkedTag(TRASH, parked_name(intent, number)), _parked_beside(link)):
+        for found in _parked_places(intent, number, link):
             try:
                 if _resolve(folders, found, link, is_here):
                     gone.append(link)
@@ -159,8 +159,7 @@ def links_not_parked(folders: OpenFolders, intent: Intent) -> tuple[Link, ...]:
         link
         for number, link in enumerate(intent.links)
         if not any(
-            folders.exists(f"{found.folder}/{found.name}")
-            for found in (_ParkedTag(TRASH, parked_name(intent, number)), _parked_beside(link))
+            folders.exists(f"{found.folder}/{found.name}") for found in _parked_places(intent, number, link)
         )
     )
 
@@ -234,6 +233,15 @@ def resolve_parked_beside(
     """
     for link in links:
         _resolve(folders, _parked_beside(link), link, is_here)
+
+
+def _parked_places(intent: Intent, number: int, link: Link) -> tuple[_ParkedTag, ...]:
+    """List where a crash may have left a tag of an image; an older release did not put the digest into the name."""
+    return (
+        _ParkedTag(TRASH, parked_name(intent, number)),
+        _parked_beside(link),
+        _ParkedTag(link.parent, _ASIDE + link.tag),
+    )
 
 
 def _parked_beside(link: Link) -> _ParkedTag:
