@@ -150,12 +150,7 @@ def _reference_frames(files: Mapping[str, ReferenceFile], pause: Callable[[], No
     # A name that is not text cannot be written. A file without fingerprint is read again in any case; if its
     # metadata has disappeared by then, this entry says what it named.
     known = [
-        (
-            source,
-            file
-            if file.problem is None
-            else msgspec.structs.replace(file, problem=None, fingerprint=None, saved=None),
-        )
+        (source, file)
         for source, file in files.items()
         if source.isascii() and (file.problem is None or file.references or file.last_known)
     ]

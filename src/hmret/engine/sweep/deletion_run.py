@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
 import anyio
@@ -163,7 +164,8 @@ class DeletionRun:
                         await self.releases.give_back_rest(self.gone_units, result.left)
                     if result.batch_name:
                         dispose = self.quarantine.hold if holds and self.quarantine.is_on else self._free
-                        tasks.start_soon(self._finish_batch, dispose, result, view, ledger)
+                        finish = partial(self._dispose, dispose, result, view, ledger)
+                        tasks.start_soon(self._finish_batch, finish, ledger)
                     waiting = result.left + waiting
                     if result.is_last:
                         break
@@ -172,16 +174,10 @@ class DeletionRun:
                 await self.releases.end(self.gone_units)
         return frozenset(deletion.key for deletion in waiting)
 
-    async def _finish_batch(
-        self,
-        dispose: Callable[[str, Sequence[Retired], SweepLedger], Awaitable[None]],
-        result: BatchResult,
-        view: TagFolders,
-        ledger: SweepLedger,
-    ) -> None:
+    async def _finish_batch(self, dispose: Callable[[], Awaitable[None]], ledger: SweepLedger) -> None:
         """Free the bytes of a batch, or hold it, and write what has gone into the journal."""
         try:
-            await self._dispose(dispose, result, view, ledger)
+            await dispose()
         finally:
             # guard(each-batch-in-journal): A sweep may be cut off at any moment; what has gone by then is on record.
             with anyio.CancelScope(shield=True):
